@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// The driver's side of quasar-vnet: starts one process for each guest NIC, and tells it what to pass.
+#pragma once
+
+#include <glib.h>
+#include <jansson.h>
+#include <sys/types.h>
+
+// A client may be used by any thread, one call at a time (calls are serialised inside). Each call blocks, 5 s
+// at most (spawn: 15 s); none may be made from the main GMainContext. quasar-vnet outlives the client and the
+// daemon: it ends when QEMU closes its socket, when told to quit, or when the host's NIC is gone.
+typedef struct VnetClient VnetClient;
+
+// What to start. All strings are borrowed for the call.
+typedef struct {
+    const char *name;         // the domain's name, for the process list and the log
+    const char *nic;          // the host's NIC, e.g. "eth0"
+    const char *mac;          // the guest's MAC, "52:54:00:12:34:56"
+    const char *stream_path;  // Unix socket where QEMU listens (-netdev stream,server=on); tried for 10 s
+    const char *control_path; // Unix socket that vnet creates (mode 0600); a stale one is removed
+    const char *user;     // the user it becomes once everything is open; NULL: stays who it is (tests only)
+    const char *log_path; // appended to; NULL: inherits standard error
+} VnetSpec;
+
+// Starts quasar-vnet and returns when it is connected to QEMU, confined and in standby: nothing passes until
+// vnet_client_activate(). VIR_ERR_OPERATION_FAILED carries vnet's own words (no such NIC, QEMU does not
+// listen ...).
+VnetClient *vnet_client_spawn(const VnetSpec *spec, GError **error);
+
+// Connects to a vnet that is running already (the daemon restarted). VIR_ERR_OPERATION_FAILED when none
+// listens.
+VnetClient *vnet_client_attach(const char *control_path, GError **error);
+
+// Closes the connection; vnet lives on.
+void vnet_client_free(VnetClient *client);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(VnetClient, vnet_client_free)
+
+// Frames pass both ways from now on. With `announce`, vnet tells the segment where the guest is: RARP, and
+// gratuitous ARP or unsolicited neighbour advertisements for `addresses` (IPv4 and IPv6 texts,
+// NULL-terminated; NULL: none). The first round has left the host when this returns; four more follow within
+// 550 ms.
+gboolean vnet_client_activate(VnetClient *client, gboolean announce, const char *const *addresses,
+                              GError **error);
+
+// Nothing passes any more: when this returns, no further frame of the guest goes out.
+gboolean vnet_client_standby(VnetClient *client, GError **error);
+
+// The caller owns the object: "mode" ("active", "standby"), "pid", "nic", "mac", "mtu",
+// "to_guest" and "from_guest" {"frames", "bytes"}, "drops" {reason: count}, "capture" {"received", "dropped",
+// "ifdropped"}, "addresses" [texts: what the guest was seen to own, for vnet_client_activate() at the
+// destination].
+json_t *vnet_client_status(VnetClient *client, GError **error);
+
+// vnet answers, then ends with code 0.
+gboolean vnet_client_quit(VnetClient *client, GError **error);
+
+// The process, as the peer of the control socket; start time in clock ticks since boot (/proc/PID/stat, field
+// 22).
+pid_t vnet_client_pid(const VnetClient *client);
+guint64 vnet_client_start_time(const VnetClient *client);
+
+// The NIC of the IPv4 default route (lowest metric); caller frees. VIR_ERR_CONFIG_UNSUPPORTED when there is
+// none, saying that the domain's XML must name one.
+char *vnet_default_nic(GError **error);
+
+// Whether a guest can be put on this NIC: it exists and is Ethernet, no loopback, not wireless (access points
+// drop foreign MACs). VIR_ERR_CONFIG_UNSUPPORTED with the reason.
+gboolean vnet_check_nic(const char *nic, GError **error);

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// Parses quasar-vnet's command line.
+#include "vnet/options.h"
+
+#include "base/error.h"
+
+gboolean
+options_parse(Options *options, int argc, char **argv, GError **error)
+{
+    options->ready_fd = -1;
+    GOptionEntry entries[] = {
+        {"nic", 0, 0, G_OPTION_ARG_STRING, &options->nic, "the host's NIC", "DEV"},
+        {"mac", 0, 0, G_OPTION_ARG_STRING, &options->mac_text, "the guest's MAC", "MAC"},
+        {"stream", 0, 0, G_OPTION_ARG_FILENAME, &options->stream_path, "socket where QEMU listens", "PATH"},
+        {"control", 0, 0, G_OPTION_ARG_FILENAME, &options->control_path, "control socket to create", "PATH"},
+        {"user", 0, 0, G_OPTION_ARG_STRING, &options->user, "user to become", "NAME"},
+        {"name", 0, 0, G_OPTION_ARG_STRING, &options->name, "the guest's name", "TEXT"},
+        {"ready-fd", 0, 0, G_OPTION_ARG_INT, &options->ready_fd, "tell here how the start went", "FD"},
+        {NULL},
+    };
+    g_autoptr(GOptionContext) context = g_option_context_new("- a guest's place on the physical network");
+    g_option_context_add_main_entries(context, entries, NULL);
+    if (!g_option_context_parse(context, &argc, &argv, error))
+        return FALSE;
+    if (argc > 1 || !options->nic || !options->mac_text || !options->stream_path || !options->control_path) {
+        quasar_set_error(error, VIR_ERR_INVALID_ARG,
+                         "--nic, --mac, --stream and --control must be given, see --help");
+        return FALSE;
+    }
+    if (!mac_parse(options->mac_text, &options->mac)) {
+        quasar_set_error(error, VIR_ERR_INVALID_ARG, "'%s' is not the MAC address of a NIC",
+                         options->mac_text);
+        return FALSE;
+    }
+    return TRUE;
+}
+
+void
+options_clear(Options *options)
+{
+    g_free(options->nic);
+    g_free(options->stream_path);
+    g_free(options->control_path);
+    g_free(options->user);
+    g_free(options->name);
+    g_free(options->mac_text);
+}
