@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// A domain as virtquasard holds it: definitions, state, the emulator that runs it, its job.
+#pragma once
+
+#include <glib.h>
+#include <libvirt/libvirt.h>
+#include <sys/types.h>
+
+#include "driver/driver.h"
+#include "driver/event.h"
+#include "driver/job.h"
+#include "vnet/client.h"
+#include "xml/domain.h"
+
+typedef struct Qmp Qmp; // emulator/qmp.h
+
+#define DOMAIN_MAX_DOWNTIME_MS 10
+
+// Ref-counted. Everything below `lock` is read and written with the lock held, and the lock is never held
+// across a wait (QMP, vnet, disk): take a job, drop the lock, act, take it again.
+struct Domain {
+    gint references;
+    Driver *driver;
+    char *name;                   // fixed while the object lives (no rename yet)
+    guint8 uuid[VIR_UUID_BUFLEN]; // fixed
+
+    GMutex lock;
+    gboolean removed;      // no longer in the list; the holder of an old reference treats it as not found
+    DomainDef *persistent; // NULL: transient
+    DomainDef *live;       // NULL: not running
+    gboolean autostart;
+    gboolean updated; // persistent differs from what the guest was started with
+
+    int id;              // -1: not running
+    int state;           // virDomainState
+    int reason;          // its reason
+    pid_t pid;           // 0: not running
+    guint64 pid_start;   // /proc/PID/stat field 22: tells the process from a later one with the same number
+    guint64 generation;  // counts starts; callbacks of an earlier run compare it
+    char *run_dir;       // /run/libvirt/quasar/domain-ID-SHORTNAME
+    Qmp *qmp;            // shared: take domain_qmp()
+    GPtrArray *vnets;    // VnetClient*, one for each interface of `live`, NULL entries where there is none
+    gint64 started_at;   // wall clock, s
+    gboolean destroying; // the coming death is ours: report destroyed, not crashed
+    gboolean shutdown_by_guest; // SHUTDOWN event seen, guest-initiated
+    gboolean shutdown_seen;
+    gboolean fake_reboot;     // reboot asked through ACPI: reset and continue instead of ending
+    gboolean stop_expected;   // a STOP event that we caused is to come
+    gboolean resume_expected; // the same of RESUME
+    gboolean incoming;        // waits for a migration stream; not a guest yet
+
+    GPtrArray *messages;         // char*: what virDomainGetMessages shows
+    GHashTable *original_owners; // path -> "uid:gid" of image files lent to the emulator's user
+    GHashTable *consoles;        // alias -> ConsoleHolder (console.c)
+
+    Job job;
+    guint64 max_downtime_ms;
+    guint64 max_speed_mib; // MiB/s, 0: no limit
+};
+
+// `uuid` and name are taken from the definition, which becomes `persistent` or `live` by the caller.
+Domain *domain_new(Driver *driver, const DomainDef *def);
+Domain *domain_ref(Domain *domain);
+void domain_unref(Domain *domain);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Domain, domain_unref)
+
+void domain_lock(Domain *domain);
+void domain_unlock(Domain *domain);
+
+// All below with the lock held.
+gboolean domain_is_active(const Domain *domain);
+
+// The definition that describes the domain now: live if it runs, else persistent. Borrowed.
+DomainDef *domain_def(Domain *domain);
+
+// The QMP connection of the running guest, with a reference to drop by qmp_unref(); NULL and
+// VIR_ERR_OPERATION_INVALID when it does not run.
+Qmp *domain_qmp(Domain *domain, GError **error);
+
+// VIR_ERR_OPERATION_INVALID "domain is not running".
+gboolean domain_check_active(const Domain *domain, GError **error);
+
+void domain_set_state(Domain *domain, int state, int reason);
+void domain_emit_lifecycle(Domain *domain, int type, int detail);
+// Fills name, uuid and id of an event; the rest is zero.
+void domain_event_init(Domain *domain, DomainEvent *event, int id);
+
+void domain_add_message(Domain *domain, const char *message);
+void domain_clear_messages(Domain *domain);
+
+// The gate before anything that makes the guest run or opens its disks for writing: VIR_ERR_OPERATION_INVALID
+// with the reason while a handoff is open. The hook is migration's; it is called with the domain locked and
+// must not block.
+typedef gboolean (*OwnershipHook)(Domain *domain, gpointer data, GError **error);
+void domain_set_ownership_hook(OwnershipHook hook, gpointer data);
+gboolean domain_may_run(Domain *domain, GError **error);
+
+// Told (lock held, before the run-time fields are cleared) that a domain's emulator is gone; migration ends
+// its job there.
+typedef void (*DomainStoppedHook)(Domain *domain, int reason, gpointer data);
+void domain_set_stopped_hook(DomainStoppedHook hook, gpointer data);
+void domain_call_stopped_hook(Domain *domain, int reason);
+// A RESUME event that this process did not cause; migration kills an emulator that does not own its guest.
+typedef void (*DomainResumedHook)(Domain *domain, gpointer data);
+void domain_set_resumed_hook(DomainResumedHook hook, gpointer data);
+void domain_call_resumed_hook(Domain *domain);
+
+// `destroy` is a vote while a handoff is open: called without the lock, before anything is killed; may block.
+// FALSE refuses the destroy.
+typedef gboolean (*DestroyHook)(Domain *domain, gpointer data, GError **error);
+void domain_set_destroy_hook(DestroyHook hook, gpointer data);
+gboolean domain_call_destroy_hook(Domain *domain, GError **error);
+
+// Paths; the caller frees.
+char *domain_definition_path(Domain *domain);
+char *domain_autostart_path(Domain *domain);
+char *domain_status_path(Domain *domain);
+char *domain_log_path(Domain *domain);

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// The shared state's construction: directories, user, threads.
+#include "driver/driver.h"
+
+#include <grp.h>
+#include <pwd.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "driver/domains.h"
+#include "driver/event.h"
+
+typedef struct {
+    DriverWork work;
+    gpointer data;
+    GDestroyNotify free_data;
+} Deferred;
+
+// Deferred work is short (an emulator's end, a fake reboot) but may wait for a job.
+#define DEFERRED_THREADS 8
+
+Driver *
+driver_new(const char *prefix)
+{
+    Driver *driver = g_new0(Driver, 1);
+    const char *base = prefix ? prefix : "";
+    driver->definition_dir = g_strconcat(base, SYSCONFDIR "/libvirt/quasar", NULL);
+    driver->autostart_dir = g_strconcat(driver->definition_dir, "/autostart", NULL);
+    driver->run_dir = g_strconcat(base, "/run/libvirt/quasar", NULL);
+    driver->state_dir = g_strconcat(base, LOCALSTATEDIR "/lib/libvirt/quasar", NULL);
+    driver->log_dir = g_strconcat(base, LOCALSTATEDIR "/log/libvirt/quasar", NULL);
+    driver->emulator_uid = getuid();
+    driver->emulator_gid = getgid();
+    return driver;
+}
+
+gboolean
+driver_set_user(Driver *driver, const char *user, const char *group, GError **error)
+{
+    const struct passwd *pw = getpwnam(user);
+    if (!pw) {
+        quasar_set_error(error, VIR_ERR_CONFIG_UNSUPPORTED,
+                         "the emulator's user '%s' does not exist: set user in quasar.conf", user);
+        return FALSE;
+    }
+    driver->emulator_uid = pw->pw_uid;
+    driver->emulator_gid = pw->pw_gid;
+    const struct group *gr = group ? getgrnam(group) : NULL;
+    if (group && !gr) {
+        quasar_set_error(error, VIR_ERR_CONFIG_UNSUPPORTED,
+                         "the emulator's group '%s' does not exist: set group in quasar.conf", group);
+        return FALSE;
+    }
+    if (gr)
+        driver->emulator_gid = gr->gr_gid;
+    g_free(driver->emulator_user);
+    driver->emulator_user = g_strdup(user);
+    driver->dynamic_ownership = TRUE;
+    return TRUE;
+}
+
+static gboolean
+make_directories(Driver *driver, GError **error)
+{
+    // Guests' run-time directories must be reachable by the emulator's user, so run_dir is searchable by all.
+    return file_make_directory(driver->autostart_dir, 0755, error) &&
+           file_make_directory(driver->run_dir, 0755, error) &&
+           file_make_directory(driver->state_dir, 0755, error) &&
+           file_make_directory(driver->log_dir, 0755, error);
+}
+
+static gpointer
+emulator_thread(gpointer data)
+{
+    Driver *driver = data;
+    g_main_context_push_thread_default(driver->emulator);
+    g_main_loop_run(driver->emulator_loop);
+    g_main_context_pop_thread_default(driver->emulator);
+    return NULL;
+}
+
+static void
+run_deferred(gpointer data, gpointer opaque)
+{
+    Deferred *deferred = data;
+    deferred->work(opaque, deferred->data);
+    if (deferred->free_data)
+        deferred->free_data(deferred->data);
+    g_free(deferred);
+}
+
+gboolean
+driver_init(Driver *driver, GMainContext *main, GError **error)
+{
+    if (!make_directories(driver, error))
+        return FALSE;
+    driver->main = g_main_context_ref(main ? main : g_main_context_default());
+    driver->events = event_bus_new();
+    driver->domains = domain_list_new();
+    driver->workers = g_thread_pool_new(run_deferred, driver, DEFERRED_THREADS, FALSE, NULL);
+    driver->emulator = g_main_context_new();
+    driver->emulator_loop = g_main_loop_new(driver->emulator, FALSE);
+    driver->emulator_thread = g_thread_new("emulator", emulator_thread, driver);
+    return TRUE;
+}
+
+static gboolean
+quit_loop(gpointer data)
+{
+    g_main_loop_quit(data);
+    return G_SOURCE_REMOVE;
+}
+
+static void
+stop_threads(Driver *driver)
+{
+    // From within the context: quitting before the loop runs would be lost.
+    g_autoptr(GSource) source = g_idle_source_new();
+    g_source_set_callback(source, quit_loop, driver->emulator_loop, NULL);
+    g_source_attach(source, driver->emulator);
+    g_thread_join(driver->emulator_thread);
+    g_thread_pool_free(driver->workers, FALSE, TRUE);
+    g_main_loop_unref(driver->emulator_loop);
+}
+
+void
+driver_free(Driver *driver)
+{
+    if (driver->emulator_thread)
+        stop_threads(driver);
+    g_clear_pointer(&driver->domains, domain_list_free);
+    g_clear_pointer(&driver->emulator, g_main_context_unref);
+    g_clear_pointer(&driver->main, g_main_context_unref);
+    g_clear_pointer(&driver->events, event_bus_free);
+    g_clear_pointer(&driver->credentials, tls_credentials_unref);
+    g_free(driver->definition_dir);
+    g_free(driver->autostart_dir);
+    g_free(driver->run_dir);
+    g_free(driver->state_dir);
+    g_free(driver->log_dir);
+    g_free(driver->emulator_user);
+    g_free(driver);
+}
+
+void
+driver_defer(Driver *driver, DriverWork work, gpointer data, GDestroyNotify free_data)
+{
+    Deferred *deferred = g_new0(Deferred, 1);
+    deferred->work = work;
+    deferred->data = data;
+    deferred->free_data = free_data;
+    g_thread_pool_push(driver->workers, deferred, NULL);
+}

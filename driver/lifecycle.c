@@ -1,0 +1,394 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// The entry points that users call on a domain's life.
+#include "driver/lifecycle.h"
+
+#include "base/error.h"
+#include "driver/domains.h"
+#include "driver/process.h"
+#include "driver/store.h"
+#include "emulator/monitor.h"
+
+static gboolean
+check_flags(unsigned int flags, unsigned int known, const char *call, GError **error)
+{
+    if (!(flags & ~known))
+        return TRUE;
+    quasar_set_error(error, VIR_ERR_INVALID_ARG, "unsupported flags (0x%x) in function %s", flags & ~known,
+                     call);
+    return FALSE;
+}
+
+static gboolean
+begin(Domain *domain, JobType type, GError **error)
+{
+    domain_lock(domain);
+    if (!job_begin(domain, type, error)) {
+        domain_unlock(domain);
+        return FALSE;
+    }
+    if (!domain->removed)
+        return TRUE;
+    quasar_set_error(error, VIR_ERR_NO_DOMAIN, "no domain with matching name '%s'", domain->name);
+    job_end(domain);
+    domain_unlock(domain);
+    return FALSE;
+}
+
+static gboolean
+begin_active(Domain *domain, JobType type, GError **error)
+{
+    if (!begin(domain, type, error))
+        return FALSE;
+    if (domain_check_active(domain, error))
+        return TRUE;
+    job_end(domain);
+    domain_unlock(domain);
+    return FALSE;
+}
+
+static void
+end(Domain *domain)
+{
+    job_end(domain);
+    domain_unlock(domain);
+}
+
+static DomainDef *
+parse_definition(Driver *driver, const char *xml, GError **error)
+{
+    g_autoptr(DomainDef) def = domain_def_parse(xml, error);
+    if (!def || !process_assign(driver, def, error))
+        return NULL;
+    return g_steal_pointer(&def);
+}
+
+static void
+remove_if_new(Domain *domain, gboolean created)
+{
+    if (created && !domain->persistent && !domain_is_active(domain))
+        domain_list_remove(domain->driver->domains, domain);
+}
+
+Domain *
+lifecycle_define(Driver *driver, const char *xml, unsigned int flags, GError **error)
+{
+    if (!check_flags(flags, VIR_DOMAIN_DEFINE_VALIDATE, "virDomainDefineXMLFlags", error))
+        return NULL;
+    g_autoptr(DomainDef) def = parse_definition(driver, xml, error);
+    if (!def)
+        return NULL;
+    gboolean created;
+    g_autoptr(Domain) domain = domain_list_add(driver->domains, driver, def, &created, error);
+    if (!domain || !begin(domain, JOB_MODIFY, error))
+        return NULL;
+    gboolean ok = store_save_definition(domain, def, error);
+    if (ok) {
+        gboolean update = domain->persistent != NULL;
+        domain_def_free(domain->persistent);
+        domain->persistent = g_steal_pointer(&def);
+        domain->updated = domain_is_active(domain);
+        domain_emit_lifecycle(domain, VIR_DOMAIN_EVENT_DEFINED,
+                              update ? VIR_DOMAIN_EVENT_DEFINED_UPDATED : VIR_DOMAIN_EVENT_DEFINED_ADDED);
+    } else {
+        remove_if_new(domain, created);
+    }
+    end(domain);
+    return ok ? g_steal_pointer(&domain) : NULL;
+}
+
+gboolean
+lifecycle_undefine(Domain *domain, unsigned int flags, GError **error)
+{
+    const unsigned int known = VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA |
+                               VIR_DOMAIN_UNDEFINE_NVRAM | VIR_DOMAIN_UNDEFINE_KEEP_NVRAM |
+                               VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA;
+    if (!check_flags(flags, known, "virDomainUndefineFlags", error) || !begin(domain, JOB_MODIFY, error))
+        return FALSE;
+    gboolean ok = FALSE;
+    if (!domain->persistent)
+        quasar_set_error(error, VIR_ERR_OPERATION_INVALID, "cannot undefine transient domain");
+    else
+        ok = store_remove_definition(domain, error);
+    if (ok) {
+        domain_emit_lifecycle(domain, VIR_DOMAIN_EVENT_UNDEFINED, VIR_DOMAIN_EVENT_UNDEFINED_REMOVED);
+        g_clear_pointer(&domain->persistent, domain_def_free);
+        if (!domain_is_active(domain))
+            domain_list_remove(domain->driver->domains, domain);
+    }
+    end(domain);
+    return ok;
+}
+
+static gboolean
+check_start_flags(unsigned int flags, GError **error)
+{
+    const unsigned int known = VIR_DOMAIN_START_PAUSED | VIR_DOMAIN_START_BYPASS_CACHE |
+                               VIR_DOMAIN_START_FORCE_BOOT | VIR_DOMAIN_START_VALIDATE;
+    if (flags & VIR_DOMAIN_START_AUTODESTROY) {
+        quasar_set_error(error, VIR_ERR_ARGUMENT_UNSUPPORTED, "automatic destruction is not supported");
+        return FALSE;
+    }
+    return check_flags(flags, known, "virDomainCreateWithFlags", error);
+}
+
+// With the job begun. Takes `def`.
+static gboolean
+start_locked(Domain *domain, DomainDef *def, unsigned int flags, GError **error)
+{
+    g_autoptr(DomainDef) owned = def;
+    const ProcessOptions options = {.paused = (flags & VIR_DOMAIN_START_PAUSED) != 0};
+    if (!domain_may_run(domain, error) || !process_start(domain, g_steal_pointer(&owned), &options, error))
+        return FALSE;
+    if (options.paused) {
+        domain_set_state(domain, VIR_DOMAIN_PAUSED, VIR_DOMAIN_PAUSED_USER);
+    } else if (!process_continue(domain, VIR_DOMAIN_RUNNING_BOOTED, error)) {
+        process_kill(domain, FALSE, NULL);
+        process_cleanup(domain, VIR_DOMAIN_SHUTOFF_FAILED);
+        return FALSE;
+    }
+    domain_emit_lifecycle(domain, VIR_DOMAIN_EVENT_STARTED, VIR_DOMAIN_EVENT_STARTED_BOOTED);
+    if (options.paused)
+        domain_emit_lifecycle(domain, VIR_DOMAIN_EVENT_SUSPENDED, VIR_DOMAIN_EVENT_SUSPENDED_PAUSED);
+    return TRUE;
+}
+
+gboolean
+lifecycle_start(Domain *domain, unsigned int flags, GError **error)
+{
+    if (!check_start_flags(flags, error) || !begin(domain, JOB_MODIFY, error))
+        return FALSE;
+    gboolean ok = FALSE;
+    if (domain_is_active(domain))
+        quasar_set_error(error, VIR_ERR_OPERATION_INVALID, "domain is already running");
+    else
+        ok = start_locked(domain, domain_def_copy(domain->persistent), flags, error);
+    end(domain);
+    return ok;
+}
+
+Domain *
+lifecycle_create_xml(Driver *driver, const char *xml, unsigned int flags, GError **error)
+{
+    if (!check_start_flags(flags, error))
+        return NULL;
+    g_autoptr(DomainDef) def = parse_definition(driver, xml, error);
+    if (!def)
+        return NULL;
+    gboolean created;
+    g_autoptr(Domain) domain = domain_list_add(driver->domains, driver, def, &created, error);
+    if (!domain || !begin(domain, JOB_MODIFY, error))
+        return NULL;
+    gboolean ok = FALSE;
+    if (domain_is_active(domain))
+        quasar_set_error(error, VIR_ERR_OPERATION_INVALID, "domain '%s' is already running", domain->name);
+    else
+        ok = start_locked(domain, g_steal_pointer(&def), flags, error);
+    if (!ok)
+        remove_if_new(domain, created);
+    end(domain);
+    return ok ? g_steal_pointer(&domain) : NULL;
+}
+
+static void
+stopped(Domain *domain, int reason, int detail)
+{
+    domain_call_stopped_hook(domain, reason);
+    // Emitted first, as the event carries the id that clients know the guest by.
+    domain_emit_lifecycle(domain, VIR_DOMAIN_EVENT_STOPPED, detail);
+    process_cleanup(domain, reason);
+}
+
+gboolean
+lifecycle_destroy(Domain *domain, unsigned int flags, GError **error)
+{
+    if (!check_flags(flags, VIR_DOMAIN_DESTROY_GRACEFUL, "virDomainDestroyFlags", error))
+        return FALSE;
+    domain_lock(domain);
+    gboolean active = domain_check_active(domain, error);
+    domain->destroying = active;
+    domain_unlock(domain);
+    if (!active)
+        return FALSE;
+    if (!domain_call_destroy_hook(domain, error))
+        return FALSE;
+    domain_lock(domain);
+    guint64 generation = domain->generation;
+    // Before the job: whoever holds it may wait for this very emulator.
+    gboolean ok = process_kill(domain, (flags & VIR_DOMAIN_DESTROY_GRACEFUL) != 0, error);
+    if (!ok)
+        domain->destroying = FALSE;
+    if (ok && (ok = job_begin(domain, JOB_DESTROY, error))) {
+        gboolean same = domain->generation == generation && domain_is_active(domain);
+        // Killed again, because a guest that was just being started had no process then.
+        if (same && (ok = process_kill(domain, FALSE, error)))
+            stopped(domain, VIR_DOMAIN_SHUTOFF_DESTROYED, VIR_DOMAIN_EVENT_STOPPED_DESTROYED);
+        job_end(domain);
+    }
+    domain_unlock(domain);
+    return ok;
+}
+
+// Runs one QMP command without the lock.
+static gboolean
+command(Domain *domain, gboolean (*run)(Qmp *qmp, GError **error), GError **error)
+{
+    g_autoptr(Qmp) qmp = domain_qmp(domain, error);
+    if (!qmp)
+        return FALSE;
+    domain_unlock(domain);
+    gboolean ok = run(qmp, error);
+    domain_lock(domain);
+    return ok;
+}
+
+static gboolean
+powerdown(Domain *domain, gboolean reboot, GError **error)
+{
+    if (!begin_active(domain, JOB_MODIFY, error))
+        return FALSE;
+    gboolean ok = FALSE;
+    if (domain->state != VIR_DOMAIN_RUNNING) {
+        quasar_set_error(error, VIR_ERR_OPERATION_INVALID, "domain is not running: resume it first");
+    } else {
+        domain->fake_reboot = reboot;
+        ok = command(domain, monitor_system_powerdown, error);
+    }
+    end(domain);
+    return ok;
+}
+
+gboolean
+lifecycle_shutdown(Domain *domain, unsigned int flags, GError **error)
+{
+    if (flags & ~(unsigned int) VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN) {
+        quasar_set_error(error, VIR_ERR_ARGUMENT_UNSUPPORTED,
+                         "only the ACPI power button can shut this guest down");
+        return FALSE;
+    }
+    return powerdown(domain, FALSE, error);
+}
+
+gboolean
+lifecycle_reboot(Domain *domain, unsigned int flags, GError **error)
+{
+    if (flags & ~(unsigned int) VIR_DOMAIN_REBOOT_ACPI_POWER_BTN) {
+        quasar_set_error(error, VIR_ERR_ARGUMENT_UNSUPPORTED,
+                         "only the ACPI power button can reboot this guest");
+        return FALSE;
+    }
+    return powerdown(domain, TRUE, error);
+}
+
+gboolean
+lifecycle_reset(Domain *domain, unsigned int flags, GError **error)
+{
+    if (!check_flags(flags, 0, "virDomainReset", error) || !begin_active(domain, JOB_MODIFY, error))
+        return FALSE;
+    gboolean ok = domain_may_run(domain, error) && command(domain, monitor_system_reset, error);
+    end(domain);
+    return ok;
+}
+
+gboolean
+lifecycle_suspend(Domain *domain, GError **error)
+{
+    if (!begin_active(domain, JOB_SUSPEND, error))
+        return FALSE;
+    gboolean ok = domain->state == VIR_DOMAIN_PAUSED;
+    if (!ok && (ok = process_pause(domain, VIR_DOMAIN_PAUSED_USER, error)))
+        domain_emit_lifecycle(domain, VIR_DOMAIN_EVENT_SUSPENDED, VIR_DOMAIN_EVENT_SUSPENDED_PAUSED);
+    end(domain);
+    return ok;
+}
+
+gboolean
+lifecycle_resume(Domain *domain, GError **error)
+{
+    if (!begin_active(domain, JOB_SUSPEND, error))
+        return FALSE;
+    gboolean ok = FALSE;
+    if (!domain_may_run(domain, error)) {
+        // The gate's own words say why.
+    } else if (domain->incoming) {
+        quasar_set_error(error, VIR_ERR_OPERATION_INVALID, "the guest is still being moved here");
+    } else if (domain->state == VIR_DOMAIN_RUNNING) {
+        quasar_set_error(error, VIR_ERR_OPERATION_INVALID, "domain is already running");
+    } else {
+        ok = process_continue(domain, VIR_DOMAIN_RUNNING_UNPAUSED, error);
+    }
+    if (ok)
+        domain_emit_lifecycle(domain, VIR_DOMAIN_EVENT_RESUMED, VIR_DOMAIN_EVENT_RESUMED_UNPAUSED);
+    end(domain);
+    return ok;
+}
+
+gboolean
+lifecycle_set_autostart(Domain *domain, gboolean autostart, GError **error)
+{
+    if (!begin(domain, JOB_MODIFY, error))
+        return FALSE;
+    gboolean ok = FALSE;
+    if (!domain->persistent)
+        quasar_set_error(error, VIR_ERR_OPERATION_INVALID, "cannot set autostart for transient domain");
+    else
+        ok = store_set_autostart(domain, autostart, error);
+    end(domain);
+    return ok;
+}
+
+void
+lifecycle_autostart(Driver *driver)
+{
+    g_autoptr(GPtrArray) domains = domain_list_filter(driver->domains, VIR_CONNECT_LIST_DOMAINS_AUTOSTART |
+                                                                           VIR_CONNECT_LIST_DOMAINS_INACTIVE);
+    for (guint i = 0; i < domains->len; i++) {
+        Domain *domain = g_ptr_array_index(domains, i);
+        g_autoptr(GError) error = NULL;
+        if (!lifecycle_start(domain, 0, &error))
+            g_warning("cannot autostart domain '%s': %s", domain->name, error->message);
+    }
+}
+
+static gboolean
+reset_and_continue(Domain *domain, GError **error)
+{
+    if (!domain_may_run(domain, error) || !command(domain, monitor_system_reset, error))
+        return FALSE;
+    domain->shutdown_seen = domain->fake_reboot = FALSE;
+    return process_continue(domain, VIR_DOMAIN_RUNNING_BOOTED, error);
+}
+
+void
+lifecycle_guest_shut_down(Domain *domain)
+{
+    g_autoptr(GError) error = NULL;
+    if (!begin_active(domain, JOB_DESTROY, &error))
+        return;
+    gboolean restart = domain->fake_reboot || domain->live->on_poweroff == DOMAIN_LIFECYCLE_RESTART;
+    if (domain->live->on_poweroff == DOMAIN_LIFECYCLE_PRESERVE && !domain->fake_reboot) {
+        end(domain);
+        return;
+    }
+    // What cannot be reset is ended; its death is handled where all deaths are.
+    if (!domain->destroying && (!restart || !reset_and_continue(domain, &error)))
+        process_kill(domain, FALSE, NULL);
+    end(domain);
+}
+
+void
+lifecycle_emulator_ended(Domain *domain, guint64 generation)
+{
+    domain_lock(domain);
+    while (!job_begin(domain, JOB_DESTROY, NULL))
+        g_warning("domain '%s': waiting for its job to notice that the emulator has ended", domain->name);
+    if (domain->generation == generation && domain_is_active(domain)) {
+        if (domain->destroying)
+            stopped(domain, VIR_DOMAIN_SHUTOFF_DESTROYED, VIR_DOMAIN_EVENT_STOPPED_DESTROYED);
+        else if (domain->shutdown_seen)
+            stopped(domain, VIR_DOMAIN_SHUTOFF_SHUTDOWN, VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN);
+        else
+            stopped(domain, VIR_DOMAIN_SHUTOFF_CRASHED, VIR_DOMAIN_EVENT_STOPPED_FAILED);
+    }
+    job_end(domain);
+    domain_unlock(domain);
+}

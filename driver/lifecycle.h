@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// What users do with a domain: define, start, stop, pause, resume, reset.
+#pragma once
+
+#include "driver/domain.h"
+
+// Each of these is an entry point: flags, job, active check, act, end. They are called with a reference that
+// the caller holds (from domain_list_by_*), without the lock, on a thread that may block. Flags that are not
+// known are VIR_ERR_INVALID_ARG.
+
+// Parses and stores a definition; replaces the domain's persistent definition if name and UUID agree. Nothing
+// changes on disk when it fails. flags: VIR_DOMAIN_DEFINE_VALIDATE. Returns a reference.
+Domain *lifecycle_define(Driver *driver, const char *xml, unsigned int flags, GError **error);
+
+// Creates a transient domain and starts it. flags as lifecycle_start().
+Domain *lifecycle_create_xml(Driver *driver, const char *xml, unsigned int flags, GError **error);
+
+// flags: virDomainUndefineFlagsValues (those about state that cannot exist yet are accepted).
+gboolean lifecycle_undefine(Domain *domain, unsigned int flags, GError **error);
+
+// flags: VIR_DOMAIN_START_PAUSED, _BYPASS_CACHE, _FORCE_BOOT, _VALIDATE; AUTODESTROY is
+// VIR_ERR_ARGUMENT_UNSUPPORTED.
+gboolean lifecycle_start(Domain *domain, unsigned int flags, GError **error);
+
+// flags: VIR_DOMAIN_DESTROY_GRACEFUL (SIGTERM only).
+gboolean lifecycle_destroy(Domain *domain, unsigned int flags, GError **error);
+
+// By ACPI; returns when it was asked for. flags: DEFAULT, ACPI_POWER_BTN; others
+// VIR_ERR_ARGUMENT_UNSUPPORTED.
+gboolean lifecycle_shutdown(Domain *domain, unsigned int flags, GError **error);
+gboolean lifecycle_reboot(Domain *domain, unsigned int flags, GError **error);
+
+gboolean lifecycle_reset(Domain *domain, unsigned int flags, GError **error);
+gboolean lifecycle_suspend(Domain *domain, GError **error);
+gboolean lifecycle_resume(Domain *domain, GError **error);
+gboolean lifecycle_set_autostart(Domain *domain, gboolean autostart, GError **error);
+
+// Starts what has an autostart link and is not running; failures are logged.
+void lifecycle_autostart(Driver *driver);
+
+// The guest has powered off: ends its emulator, or resets it for a reboot that was asked through ACPI.
+// Deferred worker.
+void lifecycle_guest_shut_down(Domain *domain);
+
+// Called on a deferred worker when the emulator of run `generation` has ended.
+void lifecycle_emulator_ended(Domain *domain, guint64 generation);

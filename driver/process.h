@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// Starting, finding again and ending the processes of a guest: QEMU and one quasar-vnet a NIC.
+#pragma once
+
+#include <jansson.h>
+
+#include "driver/domain.h"
+
+typedef struct {
+    const char *incoming; // NULL: boot; else the argument of -incoming ("defer")
+    gboolean paused;      // do not cont
+    gboolean vnet_armed;  // vnets start in their standby role (destination of a migration)
+} ProcessOptions;
+
+// Starts the guest of `def` (taken; becomes domain->live) and returns when QMP answers and every vnet is
+// connected; the guest is not continued. Called with the domain locked and a job begun; the lock is dropped
+// while it waits. On failure everything is undone and domain->live is NULL again. State becomes PAUSED
+// (STARTING_UP, or MIGRATION with incoming).
+gboolean process_start(Domain *domain, DomainDef *def, const ProcessOptions *options, GError **error);
+
+// Continues it and sets RUNNING with the reason, writes the status file; no event. Locked, drops the lock
+// meanwhile.
+gboolean process_continue(Domain *domain, int running_reason, GError **error);
+
+// Stops it and sets PAUSED with the reason; no event. Locked, drops the lock meanwhile.
+gboolean process_pause(Domain *domain, int paused_reason, GError **error);
+
+// Kills QEMU and waits until it is gone (SIGTERM, then SIGKILL unless `graceful`). Locked, drops the lock
+// meanwhile. VIR_ERR_OPERATION_FAILED with `graceful` if it still runs after 10 s.
+gboolean process_kill(Domain *domain, gboolean graceful, GError **error);
+
+// Releases everything after the process is gone: vnets, QMP, run directory, image owners, status file, id;
+// frees live; sets SHUTOFF with the reason. A transient domain is taken off the list. Emits no event. Locked.
+void process_cleanup(Domain *domain, int shutoff_reason);
+
+// After a restart: finds the guest that `domain` (loaded from its status file) describes. FALSE: it is gone;
+// the caller cleans up.
+gboolean process_reconnect(Domain *domain, GError **error);
+
+// Gives the definition all that it leaves open: addresses, machine version, CPU model, and formats of images
+// (probed once). Blocks.
+gboolean process_assign(Driver *driver, DomainDef *def, GError **error);
+
+// emulator_events.c: what the QMP connection calls on the emulator thread. `data` is the domain.
+void emulator_event(Qmp *qmp, const char *name, json_t *data, gint64 received_us, gpointer domain);
+// Of QEMU's RunState name: virDomainState and reason.
+void emulator_state_from_runstate(const char *runstate, int *state, int *reason);

@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// What domains leave on disk: definitions, autostart links, and the status of running ones.
+#pragma once
+
+#include "driver/domain.h"
+
+// With the domain locked, all of them. Replaces are atomic and synced.
+gboolean store_save_definition(Domain *domain, const DomainDef *def, GError **error);
+gboolean store_remove_definition(Domain *domain, GError **error);
+gboolean store_set_autostart(Domain *domain, gboolean autostart, GError **error);
+
+// The status of a running domain: its XML with everything needed to find its processes again after a restart.
+gboolean store_save_status(Domain *domain, GError **error);
+void store_remove_status(Domain *domain);
+
+// At start-up, before anything is served: reads all definitions, then finds the running guests again and
+// cleans up after those that ended while no daemon watched. A file that cannot be read is logged and left
+// alone.
+void store_load(Driver *driver);
+// One status file: creates or finds the domain and fills its run-time fields. NULL on error. Returns a
+// reference.
+Domain *store_read_status(Driver *driver, const char *path, GError **error);

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// virtquasard: reads its configuration, finds its guests again, serves until told to end. Guests outlive it.
+#include <config.h> // not driver/config.h
+
+#include <glib-unix.h>
+#include <signal.h>
+#include <stdlib.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "driver/config.h"
+#include "driver/driver.h"
+#include "driver/lifecycle.h"
+#include "driver/networks.h"
+#include "driver/store.h"
+
+#define CONFIG_DIR SYSCONFDIR "/libvirt"
+#define PKI_DIR    SYSCONFDIR "/pki"
+
+typedef struct {
+    char *config; // NULL: the standard file, which need not exist
+    int timeout;  // s without clients and guests after which we end; 0: never
+    gboolean verbose, version;
+} Arguments;
+
+static void
+arguments_clear(Arguments *arguments)
+{
+    g_free(arguments->config);
+}
+
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Arguments, arguments_clear)
+
+static gboolean
+arguments_parse(Arguments *arguments, int *argc, char ***argv, GError **error)
+{
+    const GOptionEntry entries[] = {
+        {"config", 'f', 0, G_OPTION_ARG_FILENAME, &arguments->config, "Configuration file", "FILE"},
+        {"timeout", 't', 0, G_OPTION_ARG_INT, &arguments->timeout,
+         "End after this time without clients and guests", "SECONDS"},
+        {"verbose", 'v', 0, G_OPTION_ARG_NONE, &arguments->verbose, "Log more", NULL},
+        {"version", 'V', 0, G_OPTION_ARG_NONE, &arguments->version, "Show the version", NULL},
+        {NULL},
+    };
+    g_autoptr(GOptionContext) context = g_option_context_new("- runs and moves virtual machines");
+
+    g_option_context_add_main_entries(context, entries, NULL);
+    return g_option_context_parse(context, argc, argv, error);
+}
+
+// virtquasard.conf is about connections and quasar.conf about guests; both fill one set of keys.
+static Config *
+load_config(const Arguments *arguments, GError **error)
+{
+    g_autoptr(Config) config = config_new();
+    const char *path = arguments->config ? arguments->config : CONFIG_DIR "/virtquasard.conf";
+
+    if (!config_load(config, path, !arguments->config, error) ||
+        !config_load(config, CONFIG_DIR "/quasar.conf", TRUE, error))
+        return NULL;
+    return g_steal_pointer(&config);
+}
+
+static gboolean
+apply_user(Driver *driver, GError **error)
+{
+    const char *user = QUASAR_EMULATOR_USER, *group = NULL;
+    gint64 dynamic = 1;
+
+    if (!config_string(driver->config, "user", &user, error) ||
+        !config_string(driver->config, "group", &group, error) ||
+        !config_number(driver->config, "dynamic_ownership", &dynamic, error))
+        return FALSE;
+    driver->dynamic_ownership = dynamic != 0;
+    return driver_set_user(driver, user, group, error);
+}
+
+// TLS is on when the server's certificate is there; then everything else must be there too.
+static gboolean
+load_credentials(Driver *driver, GError **error)
+{
+    const char *ca = PKI_DIR "/CA/cacert.pem", *crl = PKI_DIR "/CA/cacrl.pem";
+    const char *cert = PKI_DIR "/libvirt/servercert.pem", *key = PKI_DIR "/libvirt/private/serverkey.pem";
+    gint64 listen_tls = 1;
+
+    if (!config_string(driver->config, "ca_file", &ca, error) ||
+        !config_string(driver->config, "crl_file", &crl, error) ||
+        !config_string(driver->config, "cert_file", &cert, error) ||
+        !config_string(driver->config, "key_file", &key, error) ||
+        !config_number(driver->config, "listen_tls", &listen_tls, error))
+        return FALSE;
+    if (!listen_tls || !g_file_test(cert, G_FILE_TEST_EXISTS)) {
+        g_message("no TLS: %s", listen_tls ? "there is no server certificate" : "listen_tls is 0");
+        return TRUE;
+    }
+    driver->credentials = tls_credentials_load(ca, crl, cert, key, error);
+    return driver->credentials != NULL;
+}
+
+static gboolean
+set_up(Driver *driver, const Arguments *arguments, GError **error)
+{
+    driver->config = load_config(arguments, error);
+    if (!driver->config || !apply_user(driver, error) || !driver_init(driver, NULL, error))
+        return FALSE;
+
+    g_autofree char *networks = g_build_filename(driver->definition_dir, "networks", NULL);
+    driver->networks = network_list_new(networks);
+    if (!load_credentials(driver, error))
+        return FALSE;
+    store_load(driver);
+    return TRUE;
+}
+
+static gboolean
+end_on_signal(gpointer loop)
+{
+    g_main_loop_quit(loop);
+    return G_SOURCE_CONTINUE;
+}
+
+int
+main(int argc, char **argv)
+{
+    g_auto(Arguments) arguments = {0};
+    g_autoptr(GError) error = NULL;
+
+    if (!arguments_parse(&arguments, &argc, &argv, &error)) {
+        g_printerr("virtquasard: %s\n", error->message);
+        return EXIT_FAILURE;
+    }
+    if (arguments.version) {
+        g_print("virtquasard %s\n", PACKAGE_VERSION);
+        return EXIT_SUCCESS;
+    }
+    log_init(arguments.verbose ? G_LOG_LEVEL_DEBUG : G_LOG_LEVEL_MESSAGE, NULL);
+    signal(SIGPIPE, SIG_IGN);
+
+    // These outlive the driver's threads, which read them.
+    g_autoptr(Config) config = NULL;
+    g_autoptr(NetworkList) networks = NULL;
+    g_autoptr(Driver) driver = driver_new(NULL);
+    const gboolean ready = set_up(driver, &arguments, &error);
+
+    config = driver->config;
+    networks = driver->networks;
+    if (!ready) {
+        g_critical("%s", error->message);
+        return EXIT_FAILURE;
+    }
+
+    g_autoptr(GMainLoop) loop = g_main_loop_new(driver->main, FALSE);
+    g_unix_signal_add(SIGTERM, end_on_signal, loop);
+    g_unix_signal_add(SIGINT, end_on_signal, loop);
+    lifecycle_autostart(driver);
+    g_main_loop_run(loop);
+    g_message("ends; guests run on");
+    return EXIT_SUCCESS;
+}
