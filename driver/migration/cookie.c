@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// Migration cookies: JSON objects, checked completely when they are decoded.
+#include "driver/migration/cookie.h"
+
+#include <jansson.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/frame.h"
+
+#define COOKIE_VERSION 1
+
+void
+cookie_disk_free(CookieDisk *disk)
+{
+    if (!disk)
+        return;
+    g_free(disk->target);
+    g_free(disk->path);
+    g_free(disk->format);
+    g_free(disk->backing_path);
+    g_free(disk->backing_format);
+    g_free(disk->backing_sha256);
+    g_free(disk);
+}
+
+Cookie *
+cookie_new(void)
+{
+    Cookie *cookie = g_new0(Cookie, 1);
+    cookie->disks = g_ptr_array_new_with_free_func((GDestroyNotify) cookie_disk_free);
+    return cookie;
+}
+
+void
+cookie_free(Cookie *cookie)
+{
+    if (!cookie)
+        return;
+    g_free(cookie->uuid);
+    g_free(cookie->name);
+    g_free(cookie->hostname);
+    g_free(cookie->machine);
+    g_free(cookie->token);
+    g_ptr_array_unref(cookie->disks);
+    peer_address_free(cookie->peer);
+    g_free(cookie);
+}
+
+static json_t *
+encode_disk(const CookieDisk *disk)
+{
+    return json_pack("{s:s, s:s, s:s, s:I, s:s*, s:s*, s:s*, s:b}", "target", disk->target, "path",
+                     disk->path, "format", disk->format, "size", (json_int_t) disk->virtual_size, "backing",
+                     disk->backing_path, "backing-format", disk->backing_format, "backing-sha256",
+                     disk->backing_sha256, "full", disk->full);
+}
+
+static json_t *
+encode_peer(const PeerAddress *peer)
+{
+    if (!peer)
+        return NULL;
+    json_t *addresses = json_array();
+    for (char **address = peer->addresses; *address; address++)
+        json_array_append_new(addresses, json_string(*address));
+    g_autoptr(GString) hex = g_string_new(NULL);
+    for (guint i = 0; i < sizeof(peer->sha256); i++)
+        g_string_append_printf(hex, "%02x", peer->sha256[i]);
+    return json_pack("{s:o, s:i, s:s}", "addresses", addresses, "port", (int) peer->port, "sha256", hex->str);
+}
+
+GBytes *
+cookie_encode(const Cookie *cookie)
+{
+    json_t *disks = json_array();
+    for (guint i = 0; i < cookie->disks->len; i++)
+        json_array_append_new(disks, encode_disk(g_ptr_array_index(cookie->disks, i)));
+    g_autoptr(json_t) object = json_pack(
+        "{s:i, s:s, s:s, s:s*, s:s*, s:i, s:o, s:s*, s:o*}", "quasar", COOKIE_VERSION, "uuid", cookie->uuid,
+        "name", cookie->name, "hostname", cookie->hostname, "machine", cookie->machine, "emulator",
+        cookie->emulator_version, "disks", disks, "token", cookie->token, "peer", encode_peer(cookie->peer));
+    char *text = json_dumps(object, JSON_COMPACT);
+    gsize length = strlen(text);
+    return g_bytes_new_with_free_func(text, length, free, text);
+}
+
+static gboolean
+decode_disk(json_t *object, Cookie *cookie)
+{
+    const char *target, *path, *format, *backing = NULL, *backing_format = NULL, *sha256 = NULL;
+    json_int_t size = 0;
+    int full = 0;
+    if (json_unpack(object, "{s:s, s:s, s:s, s:I, s?s, s?s, s?s, s?b}", "target", &target, "path", &path,
+                    "format", &format, "size", &size, "backing", &backing, "backing-format", &backing_format,
+                    "backing-sha256", &sha256, "full", &full) ||
+        size < 0 || path[0] != '/' || !*target)
+        return FALSE;
+    CookieDisk *disk = g_new0(CookieDisk, 1);
+    disk->target = g_strdup(target);
+    disk->path = g_strdup(path);
+    disk->format = g_strdup(format);
+    disk->virtual_size = (guint64) size;
+    disk->backing_path = g_strdup(backing);
+    disk->backing_format = g_strdup(backing_format);
+    disk->backing_sha256 = g_strdup(sha256);
+    disk->full = full;
+    g_ptr_array_add(cookie->disks, disk);
+    return TRUE;
+}
+
+static gboolean
+decode_sha256(const char *hex, guint8 digest[32])
+{
+    if (strlen(hex) != 64)
+        return FALSE;
+    for (guint i = 0; i < 32; i++) {
+        int high = g_ascii_xdigit_value(hex[2 * i]), low = g_ascii_xdigit_value(hex[2 * i + 1]);
+        if (high < 0 || low < 0)
+            return FALSE;
+        digest[i] = (guint8) (high << 4 | low);
+    }
+    return TRUE;
+}
+
+static gboolean
+decode_peer(json_t *object, Cookie *cookie)
+{
+    json_t *addresses, *value;
+    const char *sha256;
+    int port;
+    size_t index;
+    g_autoptr(PeerAddress) peer = g_new0(PeerAddress, 1);
+    if (json_unpack(object, "{s:o, s:i, s:s}", "addresses", &addresses, "port", &port, "sha256", &sha256) ||
+        port < 1 || port > 65535 || !decode_sha256(sha256, peer->sha256))
+        return FALSE;
+    g_autoptr(GStrvBuilder) builder = g_strv_builder_new();
+    json_array_foreach(addresses, index, value) if (json_is_string(value))
+        g_strv_builder_add(builder, json_string_value(value));
+    peer->addresses = g_strv_builder_end(builder);
+    peer->port = (guint16) port;
+    cookie->peer = g_steal_pointer(&peer);
+    return TRUE;
+}
+
+static gboolean
+decode_fields(json_t *object, Cookie *cookie)
+{
+    int version = 0;
+    const char *uuid, *name, *hostname = NULL, *machine = NULL, *token = NULL;
+    json_t *disks, *disk, *peer = NULL;
+    size_t index;
+    if (json_unpack(object, "{s:i, s:s, s:s, s?s, s?s, s?i, s:o, s?s, s?o}", "quasar", &version, "uuid",
+                    &uuid, "name", &name, "hostname", &hostname, "machine", &machine, "emulator",
+                    &cookie->emulator_version, "disks", &disks, "token", &token, "peer", &peer) ||
+        version != COOKIE_VERSION)
+        return FALSE;
+    cookie->uuid = g_strdup(uuid);
+    cookie->name = g_strdup(name);
+    cookie->hostname = g_strdup(hostname);
+    cookie->machine = g_strdup(machine);
+    cookie->token = g_strdup(token);
+    json_array_foreach(disks, index, disk) if (!decode_disk(disk, cookie)) return FALSE;
+    return !peer || decode_peer(peer, cookie);
+}
+
+Cookie *
+cookie_decode(GBytes *bytes, GError **error)
+{
+    gsize length = 0;
+    const void *data = bytes ? g_bytes_get_data(bytes, &length) : NULL;
+    g_autoptr(json_t) object = length ? frame_decode(data, length, NULL) : NULL;
+    g_autoptr(Cookie) cookie = cookie_new();
+    if (object && decode_fields(object, cookie))
+        return g_steal_pointer(&cookie);
+    quasar_set_error(
+        error, VIR_ERR_INTERNAL_ERROR,
+        "the other host's migration cookie is not one of virtquasard's; both hosts must run Quasar");
+    return NULL;
+}

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// Connections between two virtquasards: addresses, pinned certificates, and the first message.
+#pragma once
+
+#include <glib.h>
+
+#include "base/channel.h"
+#include "base/tls.h"
+
+// What ALPN calls our protocol on the one TLS port.
+#define PEER_ALPN    "quasar-peer/1"
+#define PEER_VERSION 1
+
+// How long a peer may take for anything that is not waiting for a guest.
+#define PEER_TIMEOUT_MS 5000
+
+// Where a peer listens and which certificate it shows; immutable.
+typedef struct {
+    char **addresses; // numeric, NULL-terminated, tried in parallel
+    guint16 port;
+    guint8 sha256[32]; // of the certificate (DER)
+} PeerAddress;
+
+void peer_address_free(PeerAddress *address);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(PeerAddress, peer_address_free)
+PeerAddress *peer_address_copy(const PeerAddress *address);
+
+// Every address of this host that others might reach: those of interfaces that are up, without loopback and
+// link-local.
+char **peer_local_addresses(void);
+
+// What a connection is for. A disk's connection bears its target's name ("vda").
+typedef enum {
+    PEER_CONTROL,
+    PEER_RAM,
+    PEER_DISK,
+    PEER_RESOLVE, // ask about a handoff after its connection was lost
+    PEER_KIND_LAST
+} PeerKind;
+
+typedef struct {
+    char *token;
+    PeerKind kind;
+    char *disk; // PEER_DISK only
+} PeerHello;
+
+void peer_hello_free(PeerHello *hello);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(PeerHello, peer_hello_free)
+
+// Connects to the first address that answers, checks the pinned certificate, and sends {version, token,
+// kind}. Blocks PEER_TIMEOUT_MS at most for each step. VIR_ERR_OPERATION_FAILED names every address tried.
+Channel *peer_connect(const PeerAddress *address, TlsCredentials *credentials, const char *token,
+                      PeerKind kind, const char *disk, GError **error);
+
+// Reads the other end's first message, PEER_TIMEOUT_MS at most. VIR_ERR_RPC for anything that is not one.
+PeerHello *peer_receive_hello(Channel *channel, GError **error);

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// Open handoffs: what they forbid, and how they are settled after a crash or a lost link.
+#pragma once
+
+#include "base/channel.h"
+#include "driver/driver.h"
+#include "driver/migration/handoff.h"
+
+// At start-up, after the running guests were found again and before anything is served: sets the ownership
+// gate, settles what can be settled at once, and starts a thread for each source record that needs its peer's
+// word.
+void resolve_start(Driver *driver);
+
+// Settles one source record with its peer, trying again until it is answered. Any thread; does not block.
+void resolve_source(Driver *driver, const char *uuid);
+
+// The peer's question on a connection of kind PEER_RESOLVE: one message, one answer. Takes the channel.
+// Blocks.
+void resolve_answer(Driver *driver, const char *token, Channel *channel);
