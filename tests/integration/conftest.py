@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Fixtures of the integration tests: one lab for all, one guest per test that wants it."""
+import os
+import shutil
+import sys
+
+import pytest
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), 'lab'))
+import lab as lab_library  # noqa: E402  (found by the line above)
+
+
+@pytest.fixture(scope='session')
+def places(tmp_path_factory):
+    """The lab without daemons."""
+    if os.geteuid() != 0:
+        pytest.skip('namespaces need root')
+    for program in ('ip', 'nsenter', 'certtool', 'qemu-img', 'busybox'):
+        if not shutil.which(program):
+            pytest.skip('%s is missing; tools/setup brings it' % program)
+    lab = lab_library.Lab(os.path.join(lab_library.cache_dir(), 'lab-test'))
+    lab.build = os.environ.get('QUASAR_BUILDDIR', '')
+    lab.up(daemons=False)
+    yield lab
+    lab.down()
+
+
+@pytest.fixture(scope='session')
+def hosts(places):
+    """The lab with virtquasard on both hosts."""
+    if not os.path.exists(places.daemon):
+        pytest.skip('virtquasard is not built')
+    for host in lab_library.HOSTS:
+        places.start_daemon(host)
+    return places
+
+
+@pytest.fixture
+def guest(hosts):
+    """A lab whose hostA runs the guest `web`, with a writer on its disk and one in its memory."""
+    _, overlay = hosts.disks()
+    with open(hosts.path('hostA', 'run/web.xml'), 'w') as file:
+        file.write(hosts.domain_xml(disk=overlay, file_mib=8,
+                                    options='quasar.memory=16:2000 quasar.disk=1048576:64'))
+    assert hosts.virsh('hostA', 'define', '/run/web.xml').returncode == 0
+    started = hosts.virsh('hostA', 'start', 'web')
+    assert started.returncode == 0, started.stderr
+    hosts.wait_guest()
+    yield hosts
+    for host in lab_library.HOSTS:
+        hosts.virsh(host, 'destroy', 'web')
+        hosts.virsh(host, 'undefine', 'web')
+        image = hosts.path(host, 'var/lib/libvirt/images/web.qcow2')
+        if os.path.exists(image):
+            os.unlink(image)
