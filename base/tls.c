@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// TLS sessions: GnuTLS behind base/tls.h.
+// TLS sessions with GnuTLS over sockets that may be non-blocking.
 #include "base/tls.h"
 
 #include <gnutls/gnutls.h>
@@ -9,61 +9,65 @@
 #include "base/error.h"
 
 struct TlsCredentials {
-    gint references;
+    gatomicrefcount refs;
     gnutls_certificate_credentials_t x509;
     guint8 sha256[32];
 };
 
 struct TlsSession {
+    gnutls_session_t gnutls;
     TlsCredentials *credentials;
-    gnutls_session_t session;
     gboolean server;
-    char *alpn_name;
+    char alpn[64];
 };
-
-static void
-digest_of(const gnutls_datum_t *der, guint8 digest[32])
-{
-    size_t size = 32;
-    gnutls_fingerprint(GNUTLS_DIG_SHA256, der, digest, &size);
-}
 
 static gboolean
 check_file(const char *path, const char *what, GError **error)
 {
     if (g_file_test(path, G_FILE_TEST_IS_REGULAR))
         return TRUE;
-    quasar_set_error(error, VIR_ERR_SYSTEM_ERROR, "%s is missing: %s was expected there", path, what);
+    quasar_set_error(error, VIR_ERR_SYSTEM_ERROR, "cannot read '%s': %s in PEM is expected there", path,
+                     what);
     return FALSE;
 }
 
 static gboolean
-fail(GError **error, int status, const char *what)
+digest_certificate(const gnutls_datum_t *der, guint8 digest[32])
 {
-    quasar_set_error(error, VIR_ERR_SYSTEM_ERROR, "%s: %s", what, gnutls_strerror(status));
-    return FALSE;
+    size_t size = 32;
+    return gnutls_fingerprint(GNUTLS_DIG_SHA256, der, digest, &size) == 0;
 }
 
 static gboolean
-load(TlsCredentials *credentials, const char *ca, const char *crl, const char *cert, const char *key,
-     GError **error)
+load_files(TlsCredentials *credentials, const char *ca_file, const char *crl_file, const char *cert_file,
+           const char *key_file, GError **error)
 {
-    int status = gnutls_certificate_set_x509_trust_file(credentials->x509, ca, GNUTLS_X509_FMT_PEM);
-    if (status <= 0)
-        return fail(error, status, ca);
-    if (crl && g_file_test(crl, G_FILE_TEST_EXISTS)) {
-        status = gnutls_certificate_set_x509_crl_file(credentials->x509, crl, GNUTLS_X509_FMT_PEM);
-        if (status < 0)
-            return fail(error, status, crl);
+    int rc = gnutls_certificate_set_x509_trust_file(credentials->x509, ca_file, GNUTLS_X509_FMT_PEM);
+    if (rc <= 0) {
+        quasar_set_error(error, VIR_ERR_SYSTEM_ERROR, "'%s' holds no CA certificate in PEM: %s", ca_file,
+                         rc < 0 ? gnutls_strerror(rc) : "it is empty");
+        return FALSE;
     }
-    status = gnutls_certificate_set_x509_key_file(credentials->x509, cert, key, GNUTLS_X509_FMT_PEM);
-    if (status < 0)
-        return fail(error, status, cert);
-    gnutls_datum_t der;
-    status = gnutls_certificate_get_crt_raw(credentials->x509, 0, 0, &der);
-    if (status < 0)
-        return fail(error, status, cert);
-    digest_of(&der, credentials->sha256);
+    if (crl_file && g_file_test(crl_file, G_FILE_TEST_EXISTS)) {
+        rc = gnutls_certificate_set_x509_crl_file(credentials->x509, crl_file, GNUTLS_X509_FMT_PEM);
+        if (rc < 0) {
+            quasar_set_error(error, VIR_ERR_SYSTEM_ERROR, "'%s' holds no revocation list in PEM: %s",
+                             crl_file, gnutls_strerror(rc));
+            return FALSE;
+        }
+    }
+    rc = gnutls_certificate_set_x509_key_file(credentials->x509, cert_file, key_file, GNUTLS_X509_FMT_PEM);
+    if (rc < 0) {
+        quasar_set_error(error, VIR_ERR_SYSTEM_ERROR, "certificate '%s' and key '%s' cannot be used: %s",
+                         cert_file, key_file, gnutls_strerror(rc));
+        return FALSE;
+    }
+    gnutls_datum_t own = {NULL, 0};
+    if (gnutls_certificate_get_crt_raw(credentials->x509, 0, 0, &own) < 0 ||
+        !digest_certificate(&own, credentials->sha256)) {
+        quasar_set_error(error, VIR_ERR_SYSTEM_ERROR, "'%s' holds no certificate", cert_file);
+        return FALSE;
+    }
     return TRUE;
 }
 
@@ -71,14 +75,14 @@ TlsCredentials *
 tls_credentials_load(const char *ca_file, const char *crl_file, const char *cert_file, const char *key_file,
                      GError **error)
 {
-    if (!check_file(ca_file, "the certificate authority's certificate", error) ||
-        !check_file(cert_file, "this host's certificate", error) ||
-        !check_file(key_file, "this host's private key", error))
+    if (!check_file(ca_file, "the CA's certificate", error) ||
+        !check_file(cert_file, "a certificate", error) ||
+        !check_file(key_file, "the certificate's private key", error))
         return NULL;
     g_autoptr(TlsCredentials) credentials = g_new0(TlsCredentials, 1);
-    credentials->references = 1;
+    g_atomic_ref_count_init(&credentials->refs);
     gnutls_certificate_allocate_credentials(&credentials->x509);
-    if (!load(credentials, ca_file, crl_file, cert_file, key_file, error))
+    if (!load_files(credentials, ca_file, crl_file, cert_file, key_file, error))
         return NULL;
     return g_steal_pointer(&credentials);
 }
@@ -86,14 +90,14 @@ tls_credentials_load(const char *ca_file, const char *crl_file, const char *cert
 TlsCredentials *
 tls_credentials_ref(TlsCredentials *credentials)
 {
-    g_atomic_int_inc(&credentials->references);
+    g_atomic_ref_count_inc(&credentials->refs);
     return credentials;
 }
 
 void
 tls_credentials_unref(TlsCredentials *credentials)
 {
-    if (!credentials || !g_atomic_int_dec_and_test(&credentials->references))
+    if (!credentials || !g_atomic_ref_count_dec(&credentials->refs))
         return;
     gnutls_certificate_free_credentials(credentials->x509);
     g_free(credentials);
@@ -105,31 +109,25 @@ tls_credentials_sha256(const TlsCredentials *credentials, guint8 digest[32])
     memcpy(digest, credentials->sha256, 32);
 }
 
-static void
-set_alpn(TlsSession *session, const char *const *names)
-{
-    gnutls_datum_t protocols[8];
-    unsigned int n = 0;
-    for (; names && names[n] && n < G_N_ELEMENTS(protocols); n++)
-        protocols[n] = (gnutls_datum_t){(unsigned char *) names[n], (unsigned int) strlen(names[n])};
-    if (n)
-        gnutls_alpn_set_protocols(session->session, protocols, n, 0);
-}
-
 TlsSession *
 tls_session_new(TlsCredentials *credentials, gboolean server, int fd, const char *const *alpn)
 {
     TlsSession *session = g_new0(TlsSession, 1);
-    session->credentials = tls_credentials_ref(credentials);
     session->server = server;
-    gnutls_init(&session->session,
-                (server ? GNUTLS_SERVER : GNUTLS_CLIENT) | GNUTLS_NONBLOCK | GNUTLS_NO_SIGNAL);
-    gnutls_set_default_priority(session->session);
-    gnutls_credentials_set(session->session, GNUTLS_CRD_CERTIFICATE, credentials->x509);
+    session->credentials = tls_credentials_ref(credentials);
+    unsigned int flags = GNUTLS_NONBLOCK | GNUTLS_NO_SIGNAL;
+    gnutls_init(&session->gnutls, flags | (unsigned int) (server ? GNUTLS_SERVER : GNUTLS_CLIENT));
+    gnutls_priority_set_direct(session->gnutls, "NORMAL", NULL);
+    gnutls_credentials_set(session->gnutls, GNUTLS_CRD_CERTIFICATE, credentials->x509);
     if (server)
-        gnutls_certificate_server_set_request(session->session, GNUTLS_CERT_REQUEST);
-    set_alpn(session, alpn);
-    gnutls_transport_set_int(session->session, fd);
+        gnutls_certificate_server_set_request(session->gnutls, GNUTLS_CERT_REQUIRE);
+    gnutls_datum_t names[8];
+    unsigned int n = 0;
+    for (; alpn && alpn[n] && n < G_N_ELEMENTS(names); n++)
+        names[n] = (gnutls_datum_t){(unsigned char *) alpn[n], (unsigned int) strlen(alpn[n])};
+    if (n > 0)
+        gnutls_alpn_set_protocols(session->gnutls, names, n, 0);
+    gnutls_transport_set_int(session->gnutls, fd);
     return session;
 }
 
@@ -138,123 +136,127 @@ tls_session_free(TlsSession *session)
 {
     if (!session)
         return;
-    gnutls_deinit(session->session);
+    gnutls_deinit(session->gnutls);
     tls_credentials_unref(session->credentials);
-    g_free(session->alpn_name);
     g_free(session);
 }
 
-// What a GnuTLS status below zero means for a step.
 static TlsStatus
-step_status(TlsSession *session, int status, const char *doing, GError **error)
+step_status(TlsSession *session, ssize_t rc, const char *what, GError **error)
 {
-    if (status == GNUTLS_E_AGAIN || status == GNUTLS_E_INTERRUPTED)
-        return gnutls_record_get_direction(session->session) ? TLS_WANT_WRITE : TLS_WANT_READ;
-    if (!gnutls_error_is_fatal(status))
-        return TLS_WANT_READ;
-    quasar_set_error(error, VIR_ERR_RPC, "%s failed: %s", doing, gnutls_strerror(status));
+    if (rc >= 0)
+        return TLS_DONE;
+    if (rc == GNUTLS_E_AGAIN || rc == GNUTLS_E_INTERRUPTED)
+        return gnutls_record_get_direction(session->gnutls) ? TLS_WANT_WRITE : TLS_WANT_READ;
+    if (rc == GNUTLS_E_FATAL_ALERT_RECEIVED)
+        quasar_set_error(error, VIR_ERR_RPC, "%s: the other side refused: %s", what,
+                         gnutls_alert_get_name(gnutls_alert_get(session->gnutls)));
+    else
+        quasar_set_error(error, VIR_ERR_RPC, "%s: %s", what, gnutls_strerror((int) rc));
     return TLS_FAILED;
 }
 
 TlsStatus
 tls_session_handshake(TlsSession *session, GError **error)
 {
-    int status = gnutls_handshake(session->session);
-    if (status < 0)
-        return step_status(session, status, "TLS handshake", error);
-    gnutls_datum_t name;
-    if (gnutls_alpn_get_selected_protocol(session->session, &name) == 0)
-        session->alpn_name = g_strndup((char *) name.data, name.size);
-    return TLS_DONE;
+    int rc = gnutls_handshake(session->gnutls);
+    // A warning alert does not end a handshake.
+    while (rc < 0 && !gnutls_error_is_fatal(rc) && rc != GNUTLS_E_AGAIN && rc != GNUTLS_E_INTERRUPTED)
+        rc = gnutls_handshake(session->gnutls);
+    return step_status(session, rc, "TLS handshake failed", error);
 }
 
 gboolean
 tls_session_verify(TlsSession *session, const char *hostname, GError **error)
 {
-    // Each side's certificate must be made for the part it plays.
     const char *purpose = session->server ? GNUTLS_KP_TLS_WWW_CLIENT : GNUTLS_KP_TLS_WWW_SERVER;
-    gnutls_typed_vdata_st data[2] = {{GNUTLS_DT_KEY_PURPOSE_OID, (unsigned char *) purpose, 0},
-                                     {GNUTLS_DT_DNS_HOSTNAME, (unsigned char *) hostname, 0}};
-    unsigned int problems = 0;
-    int status = gnutls_certificate_verify_peers(session->session, data, hostname ? 2 : 1, &problems);
-    if (status < 0) {
-        quasar_set_error(error, VIR_ERR_RPC, "cannot verify the peer's certificate: %s",
-                         gnutls_strerror(status));
+    gnutls_typed_vdata_st data[2] = {
+        {GNUTLS_DT_KEY_PURPOSE_OID, (unsigned char *) purpose, 0},
+        {GNUTLS_DT_DNS_HOSTNAME, (unsigned char *) hostname, 0},
+    };
+    unsigned int status = 0;
+    int rc = gnutls_certificate_verify_peers(session->gnutls, data, hostname ? 2 : 1, &status);
+    if (rc < 0) {
+        quasar_set_error(error, VIR_ERR_RPC, "the peer's certificate cannot be verified: %s",
+                         gnutls_strerror(rc));
         return FALSE;
     }
-    if (problems == 0)
+    if (status == 0)
         return TRUE;
     gnutls_datum_t text = {NULL, 0};
-    gnutls_certificate_verification_status_print(problems, GNUTLS_CRT_X509, &text, 0);
-    quasar_set_error(error, VIR_ERR_RPC, "the peer's certificate is not accepted: %s",
-                     text.data ? (char *) text.data : "it cannot be verified");
+    gnutls_certificate_verification_status_print(status, GNUTLS_CRT_X509, &text, 0);
+    quasar_set_error(error, VIR_ERR_RPC, "the peer's certificate is refused: %s",
+                     text.data ? (const char *) text.data : "not trusted");
     gnutls_free(text.data);
     return FALSE;
+}
+
+static const gnutls_datum_t *
+peer_certificate(TlsSession *session)
+{
+    unsigned int n = 0;
+    const gnutls_datum_t *chain = gnutls_certificate_get_peers(session->gnutls, &n);
+    return n > 0 ? chain : NULL;
 }
 
 char *
 tls_session_peer_dn(TlsSession *session)
 {
-    unsigned int n = 0;
-    const gnutls_datum_t *chain = gnutls_certificate_get_peers(session->session, &n);
-    gnutls_x509_crt_t certificate;
-    if (!chain || n == 0 || gnutls_x509_crt_init(&certificate) < 0)
+    const gnutls_datum_t *der = peer_certificate(session);
+    gnutls_x509_crt_t cert;
+    if (!der || gnutls_x509_crt_init(&cert) < 0)
         return NULL;
-    gnutls_datum_t dn = {NULL, 0};
-    char *text = NULL;
-    if (gnutls_x509_crt_import(certificate, &chain[0], GNUTLS_X509_FMT_DER) == 0 &&
-        gnutls_x509_crt_get_dn3(certificate, &dn, 0) == 0)
-        text = g_strndup((char *) dn.data, dn.size);
-    gnutls_free(dn.data);
-    gnutls_x509_crt_deinit(certificate);
-    return text;
+    char dn[1024] = "";
+    size_t size = sizeof dn;
+    gboolean ok = gnutls_x509_crt_import(cert, der, GNUTLS_X509_FMT_DER) == 0 &&
+                  gnutls_x509_crt_get_dn(cert, dn, &size) == 0;
+    gnutls_x509_crt_deinit(cert);
+    return ok ? g_strdup(dn) : NULL;
 }
 
 gboolean
 tls_session_peer_sha256(TlsSession *session, guint8 digest[32])
 {
-    unsigned int n = 0;
-    const gnutls_datum_t *chain = gnutls_certificate_get_peers(session->session, &n);
-    if (!chain || n == 0)
-        return FALSE;
-    digest_of(&chain[0], digest);
-    return TRUE;
+    const gnutls_datum_t *der = peer_certificate(session);
+    return der && digest_certificate(der, digest);
 }
 
 const char *
 tls_session_alpn(TlsSession *session)
 {
-    return session->alpn_name;
+    gnutls_datum_t name = {NULL, 0};
+    if (gnutls_alpn_get_selected_protocol(session->gnutls, &name) < 0)
+        return NULL;
+    gsize length = MIN(name.size, sizeof session->alpn - 1);
+    memcpy(session->alpn, name.data, length);
+    session->alpn[length] = '\0';
+    return session->alpn;
 }
 
 TlsStatus
 tls_session_read(TlsSession *session, void *data, gsize length, gsize *done, GError **error)
 {
-    ssize_t n = gnutls_record_recv(session->session, data, length);
-    if (n < 0)
-        return step_status(session, (int) n, "reading from the TLS connection", error);
-    *done = (gsize) n;
-    return TLS_DONE;
+    ssize_t n = gnutls_record_recv(session->gnutls, data, length);
+    *done = n > 0 ? (gsize) n : 0;
+    return step_status(session, n, "TLS read failed", error);
 }
 
 TlsStatus
 tls_session_write(TlsSession *session, const void *data, gsize length, gsize *done, GError **error)
 {
-    ssize_t n = gnutls_record_send(session->session, data, length);
-    if (n < 0)
-        return step_status(session, (int) n, "writing to the TLS connection", error);
-    *done = (gsize) n;
-    return TLS_DONE;
+    ssize_t n = gnutls_record_send(session->gnutls, data, length);
+    *done = n > 0 ? (gsize) n : 0;
+    return step_status(session, n, "TLS write failed", error);
 }
 
 gsize
 tls_session_pending(TlsSession *session)
 {
-    return gnutls_record_check_pending(session->session);
+    return gnutls_record_check_pending(session->gnutls);
 }
 
 void
 tls_session_bye(TlsSession *session)
 {
-    gnutls_bye(session->session, GNUTLS_SHUT_WR);
+    gnutls_bye(session->gnutls, GNUTLS_SHUT_WR);
 }
