@@ -69,6 +69,12 @@ slot_decode(Record *record, const guint8 *slot)
     memcpy(record->payload, slot + OFF_PAYLOAD, len);
 }
 
+static gboolean
+slot_blank(const guint8 *slot)
+{
+    return slot[0] == 0 && memcmp(slot, slot + 1, RECORD_SLOT - 1) == 0;
+}
+
 static Record *
 record_new(const char *path, int fd)
 {
@@ -130,10 +136,21 @@ record_open(const char *path, GError **error)
         quasar_set_error(error, VIR_ERR_INTERNAL_ERROR, "%s is not a record of ours: wrong size", path);
         return NULL;
     }
+    gboolean blank = TRUE;
     for (guint i = 0; i < RECORD_SLOTS; i++) {
         guint8 slot[RECORD_SLOT];
-        if (pread(fd, slot, sizeof(slot), (off_t) i * RECORD_SLOT) == (ssize_t) sizeof(slot))
-            slot_decode(record, slot);
+        // A slot that cannot be read may be the newest: the others must not speak for it.
+        if (pread(fd, slot, sizeof(slot), (off_t) i * RECORD_SLOT) != (ssize_t) sizeof(slot)) {
+            quasar_set_system_error(error, errno, "cannot read %s", path);
+            return NULL;
+        }
+        slot_decode(record, slot);
+        blank = blank && slot_blank(slot);
+    }
+    if (record_is_new(record) && !blank) {
+        quasar_set_error(error, VIR_ERR_INTERNAL_ERROR, "%s is damaged: it holds data but no valid slot",
+                         path);
+        return NULL;
     }
     return g_steal_pointer(&record);
 }
@@ -166,6 +183,12 @@ record_payload(const Record *record, gsize *length)
 {
     *length = record->length;
     return record->payload;
+}
+
+gboolean
+record_is_new(const Record *record)
+{
+    return record->sequence == 0;
 }
 
 const char *

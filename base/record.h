@@ -16,8 +16,9 @@ typedef struct Record Record;
 // Creates the file with all its blocks written and synced, and its directory synced. Fails if it exists.
 Record *record_create(const char *path, GError **error);
 
-// Opens an existing record. A file of the wrong size is VIR_ERR_INTERNAL_ERROR; a file with no valid slot
-// (its creator died before the first update) opens with an empty payload.
+// Opens an existing record. A file that is all zero (its creator died before the first update) opens with an
+// empty payload. A file of the wrong size, or one that holds data but no valid slot, is
+// VIR_ERR_INTERNAL_ERROR; a slot that cannot be read is VIR_ERR_SYSTEM_ERROR.
 Record *record_open(const char *path, GError **error);
 
 // Closes the file; the record stays on disk.
@@ -29,5 +30,8 @@ gboolean record_update(Record *record, const void *payload, gsize length, GError
 
 // The payload as last written or read; borrowed until the next update.
 const void *record_payload(const Record *record, gsize *length);
+
+// Whether the record has never been updated.
+gboolean record_is_new(const Record *record);
 
 const char *record_path(const Record *record);

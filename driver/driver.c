@@ -134,6 +134,7 @@ driver_free(Driver *driver)
     g_clear_pointer(&driver->main, g_main_context_unref);
     g_clear_pointer(&driver->events, event_bus_free);
     g_clear_pointer(&driver->credentials, tls_credentials_unref);
+    g_clear_pointer(&driver->client_credentials, tls_credentials_unref);
     g_free(driver->definition_dir);
     g_free(driver->autostart_dir);
     g_free(driver->run_dir);

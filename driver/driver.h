@@ -37,7 +37,9 @@ typedef struct Driver {
     EventBus *events;
     DomainList *domains;
     NetworkList *networks;
-    TlsCredentials *credentials; // NULL: no certificates, no TLS
+    TlsCredentials *credentials; // what we show as a server; NULL: no certificates, no TLS
+    TlsCredentials
+        *client_credentials; // what we show to the hosts that we connect to; NULL: no migration from here
     Config *config;
 } Driver;
 

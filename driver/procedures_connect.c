@@ -19,7 +19,8 @@ HANDLER(connect_auth_list)
 
 HANDLER(connect_open)
 {
-    static const char *const names[] = {"quasar:///system", "quasar:///session", "qemu:///system", "qemu:///session"};
+    static const char *const names[] = {"quasar:///system", "quasar:///session", "qemu:///system",
+                                        "qemu:///session"};
     const WireOpenArgs *in = args;
     const char *name = rpc_text_or_null(in->name);
     gboolean known = !name || !*name;
@@ -44,7 +45,7 @@ HANDLER(connect_nothing)
 
 HANDLER(connect_get_type)
 {
-    ((WireTextRet *)ret)->text = g_strdup("QEMU");
+    ((WireTextRet *) ret)->text = g_strdup("QEMU");
     return TRUE;
 }
 
@@ -52,44 +53,44 @@ HANDLER(connect_get_version)
 {
     const gulong version = node_emulator_version(procedures_driver(call), error);
 
-    ((WireHyperRet *)ret)->value = version;
+    ((WireHyperRet *) ret)->value = version;
     return version != 0;
 }
 
 HANDLER(connect_get_lib_version)
 {
-    ((WireHyperRet *)ret)->value = LIBVIR_VERSION_NUMBER;
+    ((WireHyperRet *) ret)->value = LIBVIR_VERSION_NUMBER;
     return TRUE;
 }
 
 HANDLER(connect_get_hostname)
 {
-    ((WireTextRet *)ret)->text = node_hostname();
+    ((WireTextRet *) ret)->text = node_hostname();
     return TRUE;
 }
 
 HANDLER(connect_get_uri)
 {
-    ((WireTextRet *)ret)->text = g_strdup("quasar:///system");
+    ((WireTextRet *) ret)->text = g_strdup("quasar:///system");
     return TRUE;
 }
 
 HANDLER(connect_get_max_vcpus)
 {
     // The limit of q35 machines without further configuration.
-    ((WireIntRet *)ret)->value = 255;
+    ((WireIntRet *) ret)->value = 255;
     return TRUE;
 }
 
 HANDLER(connect_get_capabilities)
 {
-    ((WireTextRet *)ret)->text = node_capabilities(procedures_driver(call));
+    ((WireTextRet *) ret)->text = node_capabilities(procedures_driver(call));
     return TRUE;
 }
 
 HANDLER(connect_is_secure)
 {
-    ((WireIntRet *)ret)->value = rpc_session_secure(rpc_call_session(call));
+    ((WireIntRet *) ret)->value = rpc_session_secure(rpc_call_session(call));
     return TRUE;
 }
 
@@ -97,12 +98,12 @@ HANDLER(connect_is_secure)
 HANDLER(connect_supports_feature)
 {
     const WireIntArgs *in = args;
-    static const guint yes = 1u << 4 /* p2p */ | 1u << 6 /* v3 */ | 1u << 7 /* change protection */ |
-                             1u << 8 /* fd passing */ | 1u << 9 /* typed strings */ | 1u << 10 /* keepalive */ |
-                             1u << 11 /* migratable XML */ | 1u << 13 /* migration params */ |
-                             1u << 14 /* event callbacks */ | 1u << 15 /* close callback */;
+    static const guint yes =
+        1u << 4 /* p2p */ | 1u << 6 /* v3 */ | 1u << 7 /* change protection */ | 1u << 8 /* fd passing */ |
+        1u << 9 /* typed strings */ | 1u << 10 /* keepalive */ | 1u << 11 /* migratable XML */ |
+        1u << 13 /* migration params */ | 1u << 14 /* event callbacks */ | 1u << 15 /* close callback */;
 
-    ((WireIntRet *)ret)->value = in->value >= 0 && in->value < 32 && (yes >> in->value & 1);
+    ((WireIntRet *) ret)->value = in->value >= 0 && in->value < 32 && (yes >> in->value & 1);
     if (in->value == 10)
         rpc_session_start_keepalive(rpc_call_session(call));
     return TRUE;
@@ -116,11 +117,11 @@ HANDLER(node_get_info)
     node_info(&info);
     memcpy(out->model, info.model, sizeof(out->model));
     out->memory = info.memory;
-    out->cpus = (int)info.cpus;
-    out->mhz = (int)info.mhz;
-    out->nodes = (int)info.nodes;
-    out->sockets = (int)info.sockets;
-    out->cores = (int)info.cores;
-    out->threads = (int)info.threads;
+    out->cpus = (int) info.cpus;
+    out->mhz = (int) info.mhz;
+    out->nodes = (int) info.nodes;
+    out->sockets = (int) info.sockets;
+    out->cores = (int) info.cores;
+    out->threads = (int) info.threads;
     return TRUE;
 }

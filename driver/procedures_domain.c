@@ -22,20 +22,20 @@ answer_domain(void *ret, Domain *domain)
 {
     if (!domain)
         return FALSE;
-    procedures_encode_domain(&((WireDomainRet *)ret)->dom, domain);
+    procedures_encode_domain(&((WireDomainRet *) ret)->dom, domain);
     domain_unref(domain);
     return TRUE;
 }
 
 HANDLER(domain_num_of_active)
 {
-    ((WireIntRet *)ret)->value = (int)domain_list_count(call_domains(call)).active;
+    ((WireIntRet *) ret)->value = (int) domain_list_count(call_domains(call)).active;
     return TRUE;
 }
 
 HANDLER(domain_num_of_defined)
 {
-    ((WireIntRet *)ret)->value = (int)domain_list_count(call_domains(call)).inactive;
+    ((WireIntRet *) ret)->value = (int) domain_list_count(call_domains(call)).inactive;
     return TRUE;
 }
 
@@ -46,7 +46,7 @@ HANDLER(domain_list_ids)
     g_autoptr(GPtrArray) found = domain_list_filter(call_domains(call), VIR_CONNECT_LIST_DOMAINS_ACTIVE);
 
     out->ids.ids_val = g_new0(int, found->len + 1);
-    for (guint i = 0; i < found->len && (int)i < in->value; i++) {
+    for (guint i = 0; i < found->len && (int) i < in->value; i++) {
         WireDomain wire;
 
         procedures_encode_domain(&wire, g_ptr_array_index(found, i));
@@ -63,8 +63,9 @@ HANDLER(domain_list_defined)
     g_autoptr(GPtrArray) found = domain_list_filter(call_domains(call), VIR_CONNECT_LIST_DOMAINS_INACTIVE);
 
     out->names.names_val = g_new0(char *, found->len + 1);
-    for (guint i = 0; i < found->len && (int)i < in->value; i++)
-        out->names.names_val[out->names.names_len++] = g_strdup(((Domain *)g_ptr_array_index(found, i))->name);
+    for (guint i = 0; i < found->len && (int) i < in->value; i++)
+        out->names.names_val[out->names.names_len++] =
+            g_strdup(((Domain *) g_ptr_array_index(found, i))->name);
     return TRUE;
 }
 
@@ -91,24 +92,27 @@ HANDLER(domain_list_all)
 
 HANDLER(domain_lookup_id)
 {
-    return answer_domain(ret, domain_list_by_id(call_domains(call), ((const WireIntArgs *)args)->value, error));
+    return answer_domain(ret,
+                         domain_list_by_id(call_domains(call), ((const WireIntArgs *) args)->value, error));
 }
 
 HANDLER(domain_lookup_name)
 {
-    return answer_domain(ret, domain_list_by_name(call_domains(call), ((const WireTextArgs *)args)->text, error));
+    return answer_domain(ret,
+                         domain_list_by_name(call_domains(call), ((const WireTextArgs *) args)->text, error));
 }
 
 HANDLER(domain_lookup_uuid)
 {
     const WireUuidArgs *in = args;
 
-    return answer_domain(ret, domain_list_by_uuid(call_domains(call), (const guint8 *)in->uuid, error));
+    return answer_domain(ret, domain_list_by_uuid(call_domains(call), (const guint8 *) in->uuid, error));
 }
 
 HANDLER(domain_define)
 {
-    return answer_domain(ret, lifecycle_define(procedures_driver(call), ((const WireTextArgs *)args)->text, 0, error));
+    return answer_domain(
+        ret, lifecycle_define(procedures_driver(call), ((const WireTextArgs *) args)->text, 0, error));
 }
 
 HANDLER(domain_define_flags)
@@ -126,13 +130,13 @@ HANDLER(domain_create_xml)
 }
 
 // Handlers that only act on a domain: without flags, and with them.
-#define ACTION(handler, Args, expression)                                                                              \
-    HANDLER(handler)                                                                                                   \
-    {                                                                                                                  \
-        const Args *in = args;                                                                                         \
-        g_autoptr(Domain) domain = procedures_domain(call, &in->dom, error);                                           \
-                                                                                                                       \
-        return domain && (expression);                                                                                 \
+#define ACTION(handler, Args, expression)                                                                    \
+    HANDLER(handler)                                                                                         \
+    {                                                                                                        \
+        const Args *in = args;                                                                               \
+        g_autoptr(Domain) domain = procedures_domain(call, &in->dom, error);                                 \
+                                                                                                             \
+        return domain && (expression);                                                                       \
     }
 
 ACTION(domain_create, WireDomainArgs, lifecycle_start(domain, 0, error))
@@ -159,23 +163,23 @@ HANDLER(domain_create_flags)
 }
 
 // A number that is read under the domain's lock; the definition may be needed for it.
-#define QUERY(handler, Ret, expression)                                                                                \
-    HANDLER(handler)                                                                                                   \
-    {                                                                                                                  \
-        const WireDomainArgs *in = args;                                                                               \
-        g_autoptr(Domain) domain = procedures_domain(call, &in->dom, error);                                           \
-                                                                                                                       \
-        if (!domain)                                                                                                   \
-            return FALSE;                                                                                              \
-        domain_lock(domain);                                                                                           \
-        const DomainDef *def = domain_def(domain);                                                                     \
-        ((Ret *)ret)->value = def ? (expression) : 0;                                                                  \
-        domain_unlock(domain);                                                                                         \
-        return TRUE;                                                                                                   \
+#define QUERY(handler, Ret, expression)                                                                      \
+    HANDLER(handler)                                                                                         \
+    {                                                                                                        \
+        const WireDomainArgs *in = args;                                                                     \
+        g_autoptr(Domain) domain = procedures_domain(call, &in->dom, error);                                 \
+                                                                                                             \
+        if (!domain)                                                                                         \
+            return FALSE;                                                                                    \
+        domain_lock(domain);                                                                                 \
+        const DomainDef *def = domain_def(domain);                                                           \
+        ((Ret *) ret)->value = def ? (expression) : 0;                                                       \
+        domain_unlock(domain);                                                                               \
+        return TRUE;                                                                                         \
     }
 
 QUERY(domain_get_max_memory, WireHyperRet, def->memory_kib)
-QUERY(domain_get_max_vcpus, WireIntRet, (int)def->max_vcpus)
+QUERY(domain_get_max_vcpus, WireIntRet, (int) def->max_vcpus)
 QUERY(domain_get_autostart, WireIntRet, domain->autostart)
 QUERY(domain_get_active, WireIntRet, domain_is_active(domain))
 QUERY(domain_get_persistent, WireIntRet, domain->persistent != NULL)
@@ -200,11 +204,12 @@ HANDLER(domain_get_vcpus_flags)
     domain_lock(domain);
     const DomainDef *def = (in->flags & VIR_DOMAIN_AFFECT_CONFIG) ? domain->persistent : domain_def(domain);
     if (def)
-        ((WireIntRet *)ret)->value =
-            (int)(in->flags & VIR_DOMAIN_VCPU_MAXIMUM ? def->max_vcpus : def->vcpus);
+        ((WireIntRet *) ret)->value =
+            (int) (in->flags & VIR_DOMAIN_VCPU_MAXIMUM ? def->max_vcpus : def->vcpus);
     domain_unlock(domain);
     if (!def)
-        quasar_set_error(error, VIR_ERR_OPERATION_INVALID, "transient domains do not have any persistent config");
+        quasar_set_error(error, VIR_ERR_OPERATION_INVALID,
+                         "transient domains do not have any persistent config");
     return def != NULL;
 }
 
@@ -214,7 +219,7 @@ HANDLER(domain_get_os_type)
     g_autoptr(Domain) domain = procedures_domain(call, &in->dom, error);
 
     if (domain)
-        ((WireTextRet *)ret)->text = g_strdup("hvm");
+        ((WireTextRet *) ret)->text = g_strdup("hvm");
     return domain != NULL;
 }
 
@@ -245,11 +250,11 @@ HANDLER(domain_get_info)
     domain_lock(domain);
     const DomainDef *def = domain_def(domain);
     const pid_t pid = domain->pid;
-    out->state = (u_char)domain->state;
+    out->state = (u_char) domain->state;
     if (def) {
         out->max_memory = def->memory_kib;
         out->memory = def->current_memory_kib ? def->current_memory_kib : def->memory_kib;
-        out->vcpus = (u_short)def->vcpus;
+        out->vcpus = (u_short) def->vcpus;
     }
     domain_unlock(domain);
     if (pid > 0 && stats_process_times(pid, 0, &user, &system))
@@ -280,7 +285,7 @@ HANDLER(domain_get_xml)
     if (in->flags & VIR_DOMAIN_XML_SECURE)
         format |= DOMAIN_FORMAT_SECURE;
     if (def)
-        ((WireTextRet *)ret)->text = domain_def_format(def, format, domain->id);
+        ((WireTextRet *) ret)->text = domain_def_format(def, format, domain->id);
     domain_unlock(domain);
     if (!def)
         quasar_set_error(error, VIR_ERR_NO_DOMAIN, "domain '%s' was removed", domain->name);
@@ -309,18 +314,19 @@ HANDLER(domain_get_all_stats)
 {
     const WireDomainStatsArgs *in = args;
     WireDomainStatsRet *out = ret;
-    const guint filter = in->flags & ~(guint)(VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT |
-                                              VIR_CONNECT_GET_ALL_DOMAINS_STATS_BACKING |
-                                              VIR_CONNECT_GET_ALL_DOMAINS_STATS_ENFORCE_STATS);
+    const guint filter = in->flags & ~(guint) (VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT |
+                                               VIR_CONNECT_GET_ALL_DOMAINS_STATS_BACKING |
+                                               VIR_CONNECT_GET_ALL_DOMAINS_STATS_ENFORCE_STATS);
     g_autoptr(GPtrArray) found = NULL;
 
-    if ((in->flags & VIR_CONNECT_GET_ALL_DOMAINS_STATS_ENFORCE_STATS) && (in->stats & ~(guint)STATS_GROUPS)) {
+    if ((in->flags & VIR_CONNECT_GET_ALL_DOMAINS_STATS_ENFORCE_STATS) &&
+        (in->stats & ~(guint) STATS_GROUPS)) {
         quasar_set_error(error, VIR_ERR_CONFIG_UNSUPPORTED, "statistics 0x%x are not collected here",
-                         in->stats & ~(guint)STATS_GROUPS);
+                         in->stats & ~(guint) STATS_GROUPS);
         return FALSE;
     }
     if (in->doms.doms_len > 0) {
-        found = g_ptr_array_new_with_free_func((GDestroyNotify)domain_unref);
+        found = g_ptr_array_new_with_free_func((GDestroyNotify) domain_unref);
         for (guint i = 0; i < in->doms.doms_len; i++) {
             // One that vanished meanwhile is left out, as it would be from the list of all.
             Domain *domain = procedures_domain(call, &in->doms.doms_val[i], NULL);
@@ -368,7 +374,8 @@ HANDLER(domain_open_console)
 
     if (!domain)
         return FALSE;
-    // The wire does not tell when a stream has ended, so the place cannot be held for it: each opener takes over.
+    // The wire does not tell when a stream has ended, so the place cannot be held for it: each opener takes
+    // over.
     const int fd = console_open(domain, rpc_text_or_null(in->device), in->flags, console_lost,
                                 rpc_call_session(call), &token, error);
     if (fd < 0)

@@ -16,31 +16,32 @@ typedef struct {
 static void
 event_send(RpcSession *session, int callback, const DomainEvent *event)
 {
-    WireDomain dom = {.name = (char *)event->name, .id = event->domain_id};
+    WireDomain dom = {.name = (char *) event->name, .id = event->domain_id};
     memcpy(dom.uuid, event->uuid, sizeof(dom.uuid));
 
     switch (event->id) {
     case VIR_DOMAIN_EVENT_ID_LIFECYCLE: {
         const WireEventLifecycle message = {callback, dom, event->type, event->detail};
-        rpc_session_send_event(session, WIRE_DOMAIN_EVENT_CALLBACK_LIFECYCLE, (xdrproc_t)xdr_WireEventLifecycle,
-                               &message);
+        rpc_session_send_event(session, WIRE_DOMAIN_EVENT_CALLBACK_LIFECYCLE,
+                               (xdrproc_t) xdr_WireEventLifecycle, &message);
         break;
     }
     case VIR_DOMAIN_EVENT_ID_REBOOT: {
         const WireEventDomain message = {callback, dom};
-        rpc_session_send_event(session, WIRE_DOMAIN_EVENT_CALLBACK_REBOOT, (xdrproc_t)xdr_WireEventDomain, &message);
+        rpc_session_send_event(session, WIRE_DOMAIN_EVENT_CALLBACK_REBOOT, (xdrproc_t) xdr_WireEventDomain,
+                               &message);
         break;
     }
     case VIR_DOMAIN_EVENT_ID_RTC_CHANGE: {
         const WireEventRtcChange message = {callback, dom, event->value};
-        rpc_session_send_event(session, WIRE_DOMAIN_EVENT_CALLBACK_RTC_CHANGE, (xdrproc_t)xdr_WireEventRtcChange,
-                               &message);
+        rpc_session_send_event(session, WIRE_DOMAIN_EVENT_CALLBACK_RTC_CHANGE,
+                               (xdrproc_t) xdr_WireEventRtcChange, &message);
         break;
     }
     case VIR_DOMAIN_EVENT_ID_MIGRATION_ITERATION: {
         const WireEventInt message = {callback, dom, event->detail};
-        rpc_session_send_event(session, WIRE_DOMAIN_EVENT_CALLBACK_MIGRATION_ITERATION, (xdrproc_t)xdr_WireEventInt,
-                               &message);
+        rpc_session_send_event(session, WIRE_DOMAIN_EVENT_CALLBACK_MIGRATION_ITERATION,
+                               (xdrproc_t) xdr_WireEventInt, &message);
         break;
     }
     case VIR_DOMAIN_EVENT_ID_JOB_COMPLETED: {
@@ -49,8 +50,8 @@ event_send(RpcSession *session, int callback, const DomainEvent *event)
         procedures_job_params(event->stats, &params);
         message.params.params_len = params.n;
         message.params.params_val = params.list;
-        rpc_session_send_event(session, WIRE_DOMAIN_EVENT_CALLBACK_JOB_COMPLETED, (xdrproc_t)xdr_WireEventJobCompleted,
-                               &message);
+        rpc_session_send_event(session, WIRE_DOMAIN_EVENT_CALLBACK_JOB_COMPLETED,
+                               (xdrproc_t) xdr_WireEventJobCompleted, &message);
         break;
     }
     default:
@@ -88,8 +89,8 @@ procedures_events_stop(Client *client)
 static void
 events_start(Client *client, RpcSession *session)
 {
-    const guint subscription = event_bus_subscribe(client->driver->events, event_deliver, rpc_session_ref(session),
-                                                   (GDestroyNotify)rpc_session_unref);
+    const guint subscription = event_bus_subscribe(
+        client->driver->events, event_deliver, rpc_session_ref(session), (GDestroyNotify) rpc_session_unref);
     guint surplus = subscription;
 
     g_mutex_lock(&client->lock);
@@ -120,7 +121,7 @@ HANDLER(event_register)
     if (in->dom)
         memcpy(registration->uuid, in->dom->uuid, VIR_UUID_BUFLEN);
     g_mutex_lock(&client->lock);
-    ((WireIntRet *)ret)->value = registration->callback = client->next_callback++;
+    ((WireIntRet *) ret)->value = registration->callback = client->next_callback++;
     g_ptr_array_add(client->callbacks, registration);
     const gboolean started = client->subscription != 0;
     g_mutex_unlock(&client->lock);
@@ -136,7 +137,7 @@ HANDLER(event_deregister)
     g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&client->lock);
 
     for (guint i = 0; i < client->callbacks->len; i++) {
-        if (((EventRegistration *)g_ptr_array_index(client->callbacks, i))->callback == in->value) {
+        if (((EventRegistration *) g_ptr_array_index(client->callbacks, i))->callback == in->value) {
             g_ptr_array_remove_index(client->callbacks, i);
             return TRUE;
         }

@@ -30,15 +30,17 @@ params_decode(const WireParam *list, guint n, MigrationParams **out, GError **er
             return FALSE;
         *texts[i].field = g_strdup(value);
     }
-    if (!rpc_params_get_ullong(list, n, VIR_MIGRATE_PARAM_BANDWIDTH, &params->bandwidth, error) && error && *error)
+    if (!rpc_params_get_ullong(list, n, VIR_MIGRATE_PARAM_BANDWIDTH, &params->bandwidth, error) && error &&
+        *error)
         return FALSE;
     for (guint i = 0; i < n; i++) {
-        if (strcmp(list[i].field, VIR_MIGRATE_PARAM_MIGRATE_DISKS) == 0 && list[i].value.type == VIR_TYPED_PARAM_STRING)
+        if (strcmp(list[i].field, VIR_MIGRATE_PARAM_MIGRATE_DISKS) == 0 &&
+            list[i].value.type == VIR_TYPED_PARAM_STRING)
             g_ptr_array_add(disks, g_strdup(list[i].value.WireValue_u.s));
     }
     if (disks->len > 0) {
         g_ptr_array_add(disks, NULL);
-        params->migrate_disks = (char **)g_ptr_array_free(g_steal_pointer(&disks), FALSE);
+        params->migrate_disks = (char **) g_ptr_array_free(g_steal_pointer(&disks), FALSE);
     }
     *out = g_steal_pointer(&params);
     return TRUE;
@@ -51,11 +53,11 @@ cookie_encode(GBytes *cookie, u_int *length, char **data)
     const void *bytes = cookie ? g_bytes_get_data(cookie, &size) : NULL;
 
     *data = g_memdup2(bytes, size);
-    *length = (u_int)size;
+    *length = (u_int) size;
 }
 
 #define COOKIE_IN(in) g_bytes_new((in)->cookie_in.cookie_in_val, (in)->cookie_in.cookie_in_len)
-#define COOKIE_OUT(cookie, out)                                                                                        \
+#define COOKIE_OUT(cookie, out)                                                                              \
     cookie_encode((cookie), &(out)->cookie_out.cookie_out_len, &(out)->cookie_out.cookie_out_val)
 
 HANDLER(migrate_begin)
@@ -82,8 +84,8 @@ HANDLER(migrate_prepare)
     g_autofree char *uri = NULL;
 
     if (!params_decode(in->params.params_val, in->params.params_len, &params, error) ||
-        !migration_prepare(procedures_driver(call), rpc_call_session(call), params, in->flags, cookie_in, &cookie,
-                           &uri, error))
+        !migration_prepare(procedures_driver(call), rpc_call_session(call), params, in->flags, cookie_in,
+                           &cookie, &uri, error))
         return FALSE;
     COOKIE_OUT(cookie, out);
     out->uri_out = rpc_optional_text(uri);
@@ -115,8 +117,8 @@ HANDLER(migrate_finish)
     g_autoptr(Domain) domain = NULL;
 
     if (!params_decode(in->params.params_val, in->params.params_len, &params, error) ||
-        !migration_finish(procedures_driver(call), params, in->flags, in->cancelled != 0, cookie_in, &cookie, &domain,
-                          error))
+        !migration_finish(procedures_driver(call), params, in->flags, in->cancelled != 0, cookie_in, &cookie,
+                          &domain, error))
         return FALSE;
     procedures_encode_domain(&out->dom, domain);
     COOKIE_OUT(cookie, out);
@@ -131,7 +133,8 @@ HANDLER(migrate_confirm)
     g_autoptr(GBytes) cookie_in = COOKIE_IN(in);
 
     return domain && params_decode(in->params.params_val, in->params.params_len, &params, error) &&
-           migration_confirm(procedures_driver(call), domain, params, in->flags, in->cancelled != 0, cookie_in, error);
+           migration_confirm(procedures_driver(call), domain, params, in->flags, in->cancelled != 0,
+                             cookie_in, error);
 }
 
 HANDLER(migrate_set_max_downtime)
@@ -155,7 +158,7 @@ HANDLER(migrate_get_max_downtime)
     if (!domain)
         return FALSE;
     domain_lock(domain);
-    ((WireHyperRet *)ret)->value = domain->max_downtime_ms;
+    ((WireHyperRet *) ret)->value = domain->max_downtime_ms;
     domain_unlock(domain);
     return TRUE;
 }
@@ -181,7 +184,7 @@ HANDLER(migrate_get_max_speed)
     if (!domain)
         return FALSE;
     domain_lock(domain);
-    ((WireHyperRet *)ret)->value = domain->max_speed_mib;
+    ((WireHyperRet *) ret)->value = domain->max_speed_mib;
     domain_unlock(domain);
     return TRUE;
 }

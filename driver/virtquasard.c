@@ -3,15 +3,20 @@
 #include <config.h> // not driver/config.h
 
 #include <glib-unix.h>
+#include <grp.h>
 #include <signal.h>
 #include <stdlib.h>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "driver/config.h"
 #include "driver/driver.h"
 #include "driver/lifecycle.h"
+#include "driver/migration/migration.h"
+#include "driver/migration/resolve.h"
 #include "driver/networks.h"
+#include "driver/procedures.h"
 #include "driver/store.h"
 
 #define CONFIG_DIR SYSCONFDIR "/libvirt"
@@ -75,6 +80,20 @@ apply_user(Driver *driver, GError **error)
     return driver_set_user(driver, user, group, error);
 }
 
+// What we show to the hosts that we connect to; without it guests can come but not go.
+static gboolean
+load_client_credentials(Driver *driver, const char *ca, const char *crl, GError **error)
+{
+    const char *cert = PKI_DIR "/libvirt/clientcert.pem", *key = PKI_DIR "/libvirt/private/clientkey.pem";
+
+    if (!g_file_test(cert, G_FILE_TEST_EXISTS)) {
+        g_message("no migration from here: there is no client certificate in %s", cert);
+        return TRUE;
+    }
+    driver->client_credentials = tls_credentials_load(ca, crl, cert, key, error);
+    return driver->client_credentials != NULL;
+}
+
 // TLS is on when the server's certificate is there; then everything else must be there too.
 static gboolean
 load_credentials(Driver *driver, GError **error)
@@ -94,7 +113,7 @@ load_credentials(Driver *driver, GError **error)
         return TRUE;
     }
     driver->credentials = tls_credentials_load(ca, crl, cert, key, error);
-    return driver->credentials != NULL;
+    return driver->credentials && load_client_credentials(driver, ca, crl, error);
 }
 
 static gboolean
@@ -109,7 +128,56 @@ set_up(Driver *driver, const Arguments *arguments, GError **error)
     if (!load_credentials(driver, error))
         return FALSE;
     store_load(driver);
+    resolve_start(driver);
     return TRUE;
+}
+
+static gboolean
+listen_unix(RpcServer *server, const Config *config, GError **error)
+{
+    const char *directory = "/run/libvirt", *group = "libvirt";
+    gboolean group_asked;
+    const struct group *entry;
+
+    if (!config_string(config, "unix_sock_dir", &directory, error))
+        return FALSE;
+    const char *before = group;
+    if (!config_string(config, "unix_sock_group", &group, error))
+        return FALSE;
+    group_asked = group != before;
+    entry = getgrnam(group);
+    if (!entry && group_asked) {
+        quasar_set_error(error, VIR_ERR_CONFIG_UNSUPPORTED,
+                         "unix_sock_group names group '%s', which does not exist", group);
+        return FALSE;
+    }
+
+    g_autofree char *full = g_build_filename(directory, "virtquasard-sock", NULL);
+    g_autofree char *read_only = g_build_filename(directory, "virtquasard-sock-ro", NULL);
+    return file_make_directory(directory, 0755, error) &&
+           rpc_server_listen_unix(server, full, entry ? 0770 : 0700, entry ? entry->gr_gid : (gid_t) -1,
+                                  FALSE, error) &&
+           rpc_server_listen_unix(server, read_only, 0777, (gid_t) -1, TRUE, error);
+}
+
+static gboolean
+listen_tls(RpcServer *server, Driver *driver, GError **error)
+{
+    const char *const *allowed = NULL;
+    gint64 port = 16514;
+
+    if (!driver->credentials)
+        return TRUE;
+    if (!config_number(driver->config, "tls_port", &port, error) ||
+        !config_list(driver->config, "tls_allowed_dn_list", &allowed, error))
+        return FALSE;
+    return rpc_server_listen_tls(server, NULL, (guint16) port, driver->credentials, allowed, error);
+}
+
+static void
+peer_connected(int fd, TlsSession *tls, gpointer driver)
+{
+    migration_accept_peer(driver, fd, tls);
 }
 
 static gboolean
@@ -145,6 +213,19 @@ main(int argc, char **argv)
     config = driver->config;
     networks = driver->networks;
     if (!ready) {
+        g_critical("%s", error->message);
+        return EXIT_FAILURE;
+    }
+
+    const RpcServerCallbacks callbacks = {
+        .session_opened = procedures_session_opened,
+        .session_closed = procedures_session_closed,
+        .peer_connected = peer_connected,
+        .data = driver,
+    };
+    g_autoptr(RpcServer) server =
+        rpc_server_new(driver->main, procedures_programs, procedures_n_programs, &callbacks, NULL);
+    if (!listen_unix(server, config, &error) || !listen_tls(server, driver, &error)) {
         g_critical("%s", error->message);
         return EXIT_FAILURE;
     }

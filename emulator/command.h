@@ -4,6 +4,7 @@
 
 #include <glib.h>
 
+#include "emulator/blockdev.h"
 #include "xml/domain.h"
 
 // What a run adds to the definition; all borrowed.
@@ -23,13 +24,5 @@ guint64 emulator_ram_kib(guint64 memory_kib, gboolean tcg, gboolean loses_tcg_st
 // (domain_def_assign()) and disk formats known. VIR_ERR_CONFIG_UNSUPPORTED names what cannot be expressed.
 char **emulator_command(const DomainDef *def, const EmulatorRun *run, GError **error);
 
-// Node names of the disk with this index in def->disks ("libvirt-1-format"); the second is the file node.
-// Caller frees.
-char *emulator_format_node(const DomainDef *def, guint disk);
-char *emulator_file_node(const DomainDef *def, guint disk);
 // The QMP chardev of a serial alias ("charserial0"). Caller frees.
 char *emulator_chardev(const char *alias);
-
-// The -blockdev JSON objects that make up an image and its chain, outermost first is last (dependencies come
-// first), as GPtrArray of char *; used by the command line. Caller unrefs.
-GPtrArray *emulator_blockdevs(const DomainDef *def, guint disk, GError **error);

@@ -160,11 +160,11 @@ handoff_token_new(const char *uuid, guint64 epoch)
     return g_strdup_printf("%s-%" G_GUINT64_FORMAT "-%s", uuid, epoch, hex);
 }
 
-static void
+// FALSE if the text is not UTF-8: a field must not be lost silently.
+static gboolean
 set_text(json_t *object, const char *member, const char *text)
 {
-    if (text)
-        json_object_set_new(object, member, json_string(text));
+    return !text || json_object_set_new(object, member, json_string(text)) == 0;
 }
 
 // The payload of a record that stands in `state`. Caller frees with free(); NULL if a field is not UTF-8.
@@ -172,28 +172,29 @@ static char *
 payload_encode(const Handoff *handoff, HandoffState state)
 {
     json_t *object = json_object();
+    gboolean utf8 = TRUE;
     json_object_set_new(object, "format", json_integer(FORMAT));
-    set_text(object, "role", role_names[handoff->role]);
-    set_text(object, "state", state_names[state]);
-    set_text(object, "uuid", handoff->uuid);
+    utf8 &= set_text(object, "role", role_names[handoff->role]);
+    utf8 &= set_text(object, "state", state_names[state]);
+    utf8 &= set_text(object, "uuid", handoff->uuid);
     json_object_set_new(object, "epoch", json_integer((json_int_t) handoff->epoch));
-    set_text(object, "token", handoff->token);
-    set_text(object, "name", handoff->name);
-    set_text(object, "peer-host", handoff->peer_host);
+    utf8 &= set_text(object, "token", handoff->token);
+    utf8 &= set_text(object, "name", handoff->name);
+    utf8 &= set_text(object, "peer-host", handoff->peer_host);
     if (handoff->peer_addresses) {
         json_t *addresses = json_array();
         for (char **p = handoff->peer_addresses; *p; p++)
-            json_array_append_new(addresses, json_string(*p));
+            utf8 &= json_array_append_new(addresses, json_string(*p)) == 0;
         json_object_set_new(object, "peer-addresses", addresses);
     }
     json_object_set_new(object, "peer-port", json_integer(handoff->peer_port));
-    set_text(object, "peer-sha256", handoff->peer_sha256);
+    utf8 &= set_text(object, "peer-sha256", handoff->peer_sha256);
     json_object_set_new(object, "persist-dest", json_boolean(handoff->persist_dest));
     json_object_set_new(object, "undefine-source", json_boolean(handoff->undefine_source));
     json_object_set_new(object, "peer-refused", json_boolean(handoff->peer_refused));
     json_object_set_new(object, "run-state", json_integer(handoff->run_state));
-    set_text(object, "xml-path", handoff->xml_path);
-    char *text = json_dumps(object, JSON_COMPACT);
+    utf8 &= set_text(object, "xml-path", handoff->xml_path);
+    char *text = utf8 ? json_dumps(object, JSON_COMPACT) : NULL;
     json_decref(object);
     return text;
 }
@@ -441,7 +442,7 @@ handoff_decode(Handoff *handoff, const char *path, GError **error)
     gsize length = 0;
     const char *text = record_payload(private_of(handoff)->record, &length);
     // Its creator died before the first state was on disk, so the peer was told nothing.
-    if (length == 0) {
+    if (record_is_new(private_of(handoff)->record)) {
         handoff->token = handoff_token_new(handoff->uuid, 0);
         return TRUE;
     }

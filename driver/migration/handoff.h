@@ -5,7 +5,7 @@
 #include <glib.h>
 #include <libvirt/virterror.h>
 
-// Theory of operation (DESIGN section 4; tests/model/handoff.pml is this machine, checked): each side of a
+// Theory of operation (tests/model/handoff.pml has the same state names): each side of a
 // move keeps one record, DIRECTORY/UUID.source or DIRECTORY/UUID.destination, and acts only on what is on
 // disk there:
 //

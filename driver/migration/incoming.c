@@ -165,6 +165,8 @@ discard(Incoming *incoming)
         process_kill(domain, FALSE, NULL);
         process_cleanup(domain, VIR_DOMAIN_SHUTOFF_FAILED);
     }
+    if (domain->job.async == ASYNC_MIGRATION_IN)
+        job_end_async(domain, VIR_DOMAIN_JOB_FAILED);
     domain_unlock(domain);
     remove_created(incoming);
 }
@@ -174,7 +176,10 @@ incoming_refuse(Incoming *incoming, const char *why, GError **error)
 {
     g_mutex_lock(&incoming->lock);
     gboolean already = incoming->state == INCOMING_REFUSED;
-    gboolean ok = already || handoff_transition(incoming->handoff, HANDOFF_DESTINATION_REFUSED, error);
+    if (incoming->state == INCOMING_ARRIVED)
+        quasar_set_error(error, VIR_ERR_OPERATION_INVALID, "the guest has arrived and is ours");
+    gboolean ok = already || (incoming->state != INCOMING_ARRIVED &&
+                              handoff_transition(incoming->handoff, HANDOFF_DESTINATION_REFUSED, error));
     if (ok && !already) {
         incoming->state = INCOMING_REFUSED;
         incoming->failure = g_strdup(why);
@@ -217,13 +222,14 @@ incoming_commit(Incoming *incoming, int run_state, GError **error)
 {
     g_mutex_lock(&incoming->lock);
     gboolean ok = incoming->state == INCOMING_ARRIVED;
-    if (!ok && incoming->handoff->state == HANDOFF_DESTINATION_PREPARED) {
+    if (!ok && incoming->handoff && incoming->handoff->state == HANDOFF_DESTINATION_PREPARED) {
         incoming->handoff->run_state = run_state;
         ok = handoff_transition(incoming->handoff, HANDOFF_DESTINATION_OWNED, error) &&
              fault_point("dst-owned", error) &&
              handoff_transition(incoming->handoff, HANDOFF_DESTINATION_STARTING, error) &&
-             fault_point("dst-starting", error) && let_run(incoming, run_state, error) &&
-             handoff_transition(incoming->handoff, HANDOFF_DESTINATION_RUNNING, error);
+             fault_point("dst-starting", error) && let_run(incoming, run_state, error);
+        incoming->resumed_wall_us = g_get_real_time();
+        ok = ok && handoff_transition(incoming->handoff, HANDOFF_DESTINATION_RUNNING, error);
         if (ok)
             incoming->state = INCOMING_ARRIVED;
         g_cond_broadcast(&incoming->changed);
@@ -252,8 +258,29 @@ settle(Incoming *incoming)
         g_warning("status of %s: %s", domain->name, error->message);
     domain_emit_lifecycle(domain, VIR_DOMAIN_EVENT_STARTED, VIR_DOMAIN_EVENT_STARTED_MIGRATED);
     domain_emit_lifecycle(domain, VIR_DOMAIN_EVENT_RESUMED, VIR_DOMAIN_EVENT_RESUMED_MIGRATED);
-    if (domain->job.async == ASYNC_MIGRATION_IN)
+    domain_unlock(domain);
+}
+
+// The figures that came with "done" (NULL: the source's last word is missing); the job ends.
+static void
+finish_job(Incoming *incoming, json_t *done)
+{
+    Domain *domain = incoming->domain;
+    domain_lock(domain);
+    if (domain->job.async == ASYNC_MIGRATION_IN) {
+        JobStats *stats = &domain->job.current;
+        stats->stopped_us = json_integer_value(json_object_get(done, "stopped"));
+        stats->resumed_us = json_integer_value(json_object_get(done, "resumed"));
+        stats->downtime = (guint64) json_integer_value(json_object_get(done, "downtime"));
+        stats->downtime_set = stats->resumed_us != 0;
+        stats->memory_total = (guint64) json_integer_value(json_object_get(done, "memory-total"));
+        stats->memory_processed = (guint64) json_integer_value(json_object_get(done, "memory"));
+        stats->memory_iteration = (guint64) json_integer_value(json_object_get(done, "iteration"));
+        stats->disk_total = stats->disk_processed =
+            (guint64) json_integer_value(json_object_get(done, "disk"));
+        stats->data_total = stats->data_processed = stats->memory_processed + stats->disk_processed;
         job_end_async(domain, VIR_DOMAIN_JOB_COMPLETED);
+    }
     domain_unlock(domain);
 }
 
@@ -378,10 +405,13 @@ await_verdict(Incoming *incoming, Channel *control)
         g_warning("migration of %s: %s", incoming->domain->name, error->message);
         return;
     }
-    send_simple(control, "running", NULL, NULL);
+    g_autoptr(json_t) running =
+        json_pack("{s:s, s:I}", "type", "running", "resumed", (json_int_t) incoming->resumed_wall_us);
+    frame_send(control, running, PEER_TIMEOUT_MS, NULL);
     fault_point("dst-running", NULL);
     settle(incoming);
     g_autoptr(json_t) done = expect(control, "done", "done", NULL);
+    finish_job(incoming, done);
     if (done && handoff_close(incoming->handoff, NULL))
         incoming->handoff = NULL;
 }
@@ -408,5 +438,18 @@ incoming_converse(Incoming *incoming, Channel *control)
     }
     g_mutex_lock(&incoming->lock);
     incoming->control = NULL;
+    g_cond_broadcast(&incoming->changed);
     g_mutex_unlock(&incoming->lock);
+}
+
+gboolean
+incoming_wait_arrived(Incoming *incoming, int timeout_ms)
+{
+    gint64 end = g_get_monotonic_time() + timeout_ms * G_TIME_SPAN_MILLISECOND;
+    g_mutex_lock(&incoming->lock);
+    while (incoming->control && g_cond_wait_until(&incoming->changed, &incoming->lock, end))
+        continue;
+    gboolean arrived = incoming->state == INCOMING_ARRIVED;
+    g_mutex_unlock(&incoming->lock);
+    return arrived;
 }

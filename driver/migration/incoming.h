@@ -38,8 +38,9 @@ typedef struct Incoming {
     Channel *control;  // borrowed from the conversation's thread; NULL when none is connected
     GPtrArray *relays; // Relay*
     gboolean ready_sent;
-    char *failure; // why it was refused
-    guint timer;   // source id in driver->main: unclaimed
+    gint64 resumed_wall_us; // when it was let run here
+    char *failure;          // why it was refused
+    guint timer;            // source id in driver->main: unclaimed
 } Incoming;
 
 // Makes and registers it; `domain` holds a stopped emulator that listens. Takes the handoff (state prepared),
@@ -65,3 +66,7 @@ gboolean incoming_refuse(Incoming *incoming, const char *why, GError **error);
 
 // Takes ownership and lets the guest run: owned, starting, CONT, running.
 gboolean incoming_commit(Incoming *incoming, int run_state, GError **error);
+
+// Whether the guest has arrived; waits for the conversation with the source to end, so that the job's figures
+// are complete.
+gboolean incoming_wait_arrived(Incoming *incoming, int timeout_ms);

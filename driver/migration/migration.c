@@ -15,6 +15,7 @@
 #include "driver/migration/handoff.h"
 #include "driver/migration/incoming.h"
 #include "driver/migration/outgoing.h"
+#include "driver/migration/p2p.h"
 #include "driver/migration/resolve.h"
 #include "driver/process.h"
 #include "driver/store.h"
@@ -134,6 +135,13 @@ migration_begin(Driver *driver, Domain *domain, const MigrationParams *params, g
     g_autoptr(Cookie) cookie = cookie_new();
     if (!check_flags(flags, error) || !(cookie->peer = own_address(driver, error)))
         return FALSE;
+    if (!driver->client_credentials) {
+        quasar_set_error(
+            error, VIR_ERR_OPERATION_FAILED,
+            "this host has no client certificate to show to the destination; put clientcert.pem and "
+            "private/clientkey.pem where libvirt expects them and restart virtquasard");
+        return FALSE;
+    }
     domain_lock(domain);
     gboolean ok = domain_check_active(domain, error);
     if (ok) {
@@ -193,6 +201,8 @@ start_waiting(Driver *driver, DomainDef *def, const Cookie *cookie, GError **err
 {
     g_autoptr(DomainDef) own = def;
     gboolean created = FALSE;
+    if (!process_assign(driver, own, error))
+        return NULL;
     g_autoptr(Domain) domain = domain_list_add(driver_domains(driver), driver, own, &created, error);
     if (!domain)
         return NULL;
@@ -204,7 +214,11 @@ start_waiting(Driver *driver, DomainDef *def, const Cookie *cookie, GError **err
                          domain->name);
     else if (job_begin_async(domain, ASYNC_MIGRATION_IN, VIR_DOMAIN_JOB_OPERATION_MIGRATION_IN,
                              JOB_MASK_DEFAULT, error)) {
-        ok = started = process_start(domain, g_steal_pointer(&own), &options, error);
+        ok = job_begin_nested(domain, error);
+        if (ok) {
+            ok = started = process_start(domain, g_steal_pointer(&own), &options, error);
+            job_end(domain);
+        }
         if (!ok)
             job_end_async(domain, VIR_DOMAIN_JOB_FAILED);
     }
@@ -245,13 +259,37 @@ destination_definition(const MigrationParams *params, const Cookie *cookie, GErr
     return g_steal_pointer(&def);
 }
 
+static void
+give_up(Driver *driver, gpointer data)
+{
+    incoming_refuse(data, "nobody came to perform the migration", NULL);
+}
+
+// The session is kept until its end is known, so that Finish and a returning source can ask about it.
 static gboolean
 expire(gpointer data)
 {
-    g_autoptr(Incoming) incoming = data;
+    Incoming *incoming = data;
     if (incoming->state == INCOMING_WAITING)
-        incoming_refuse(incoming, "nobody came to perform the migration", NULL);
+        driver_defer(incoming->driver, give_up, incoming, NULL);
+    if (incoming->state != INCOMING_ARRIVED && incoming->state != INCOMING_REFUSED)
+        return G_SOURCE_CONTINUE;
+    incoming_unref(incoming);
     return G_SOURCE_REMOVE;
+}
+
+// The record of an earlier move of this guest that ended here without its source's last word: the new move
+// says that it is settled.
+static gboolean
+close_settled(const char *directory, const char *uuid, GError **error)
+{
+    g_autoptr(Handoff) old = handoff_open(directory, uuid, HANDOFF_DESTINATION, NULL);
+    if (!old || !(handoff_is_end(old->state) || old->state == HANDOFF_DESTINATION_NONE))
+        return TRUE;
+    if (!handoff_close(old, error))
+        return FALSE;
+    old = NULL;
+    return TRUE;
 }
 
 gboolean
@@ -264,7 +302,7 @@ migration_prepare(Driver *driver, RpcSession *client, const MigrationParams *par
         return FALSE;
     g_autoptr(PeerAddress) address = own_address(driver, error);
     g_autoptr(DomainDef) def = address ? destination_definition(params, cookie, error) : NULL;
-    if (!def || !disks_check_read_only(def, error))
+    if (!def || !disks_check_read_only(def, error) || !close_settled(directory, cookie->uuid, error))
         return FALSE;
     g_autoptr(Handoff) handoff = handoff_create_destination(directory, cookie->token, error);
     if (!handoff)
@@ -417,17 +455,39 @@ perform_to(Driver *driver, Domain *domain, const Cookie *destination, const Migr
     return FALSE;
 }
 
+// All five phases, driven from here.
+static gboolean
+perform_p2p(Driver *driver, Domain *domain, const char *uri, const MigrationParams *params, guint flags,
+            GError **error)
+{
+    g_autofree char *xml = NULL;
+    g_autoptr(GBytes) begun = NULL;
+    g_autoptr(GBytes) prepared = NULL;
+    const char *name = params->dname ? params->dname : domain->name;
+    const guint destination_flags = flags & ~(VIR_MIGRATE_CHANGE_PROTECTION | VIR_MIGRATE_ABORT_ON_ERROR);
+    if (!migration_begin(driver, domain, params, flags, &xml, &begun, error))
+        return FALSE;
+    g_autoptr(P2pDestination) peer = p2p_connect(driver, uri, error);
+    gboolean accepted = peer && p2p_prepare(peer, name, xml, destination_flags, begun, &prepared, error);
+    g_autoptr(Cookie) destination = accepted ? cookie_decode(prepared, error) : NULL;
+    gboolean ok =
+        destination && destination->peer && perform_to(driver, domain, destination, params, flags, error);
+    g_autoptr(GError) problem = NULL;
+    if (accepted && !p2p_finish(peer, name, xml, destination_flags, !ok, prepared, &problem))
+        g_warning("the destination's end of the migration of %s: %s", name, problem->message);
+    if (!ok)
+        migration_confirm(driver, domain, params, flags, TRUE, NULL, NULL);
+    return ok;
+}
+
 gboolean
 migration_perform(Driver *driver, Domain *domain, const char *dconnuri, const MigrationParams *params,
                   guint flags, GBytes *cookie_in, GBytes **cookie_out, GError **error)
 {
     if (!check_flags(flags, error))
         return FALSE;
-    if (dconnuri) {
-        quasar_set_error(error, VIR_ERR_ARGUMENT_UNSUPPORTED,
-                         "peer-to-peer migration is not supported yet; leave out --p2p");
-        return FALSE;
-    }
+    if (dconnuri)
+        return perform_p2p(driver, domain, dconnuri, params, flags, error);
     g_autoptr(Cookie) destination = cookie_decode(cookie_in, error);
     if (!destination)
         return FALSE;
@@ -456,7 +516,7 @@ migration_finish(Driver *driver, const MigrationParams *params, guint flags, gbo
         return FALSE;
     g_autofree char *uuid = domain_uuid_format(domain->uuid);
     g_autoptr(Incoming) incoming = incoming_by_uuid(uuid);
-    gboolean ours = incoming && incoming->state == INCOMING_ARRIVED;
+    gboolean ours = incoming && incoming_wait_arrived(incoming, cancelled ? 0 : PEER_TIMEOUT_MS);
     if (ours) {
         *out = g_steal_pointer(&domain);
         return TRUE;
@@ -496,10 +556,14 @@ migration_abort(Driver *driver, Domain *domain, GError **error)
     return ok;
 }
 
+typedef struct {
+    Driver *driver;
+    Channel *channel;
+} PeerTask;
+
 static void
-serve_peer(Driver *driver, gpointer data)
+serve_peer(Driver *driver, Channel *channel)
 {
-    Channel *channel = data;
     g_autoptr(GError) error = NULL;
     g_autoptr(PeerHello) hello = peer_receive_hello(channel, &error);
     if (hello && hello->kind == PEER_RESOLVE) {
@@ -524,8 +588,19 @@ serve_peer(Driver *driver, gpointer data)
                        channel);
 }
 
+static gpointer
+peer_main(gpointer data)
+{
+    g_autofree PeerTask *task = data;
+    serve_peer(task->driver, task->channel);
+    return NULL;
+}
+
 void
 migration_accept_peer(Driver *driver, int fd, TlsSession *tls)
 {
-    driver_defer(driver, serve_peer, channel_new(fd, tls), NULL);
+    PeerTask *task = g_new0(PeerTask, 1);
+    task->driver = driver;
+    task->channel = channel_new(fd, tls);
+    g_thread_unref(g_thread_new("peer", peer_main, task));
 }

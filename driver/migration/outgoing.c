@@ -31,9 +31,11 @@ typedef struct {
     GPtrArray *relays;  // Relay*
     GPtrArray *mirrors; // char*: targets whose mirror was started
     gboolean ram_started;
-    gint abort;       // atomic
-    gint past_return; // atomic: released
-    gint64 stopped_us;
+    gboolean was_paused;    // before the move; then nothing resumes it
+    gint abort;             // atomic
+    gint past_return;       // atomic: released
+    gint64 stopped_us;      // monotonic, of QEMU's STOP
+    gint64 resumed_wall_us; // as the destination says
 } Outgoing;
 
 #define MIRROR_LIMIT_US (3600 * G_TIME_SPAN_SECOND)
@@ -56,8 +58,10 @@ hear(Outgoing *out, const char *type, int timeout_ms, GError **error)
     if (!message)
         return FALSE;
     const char *got = json_string_value(json_object_get(message, "type"));
-    if (g_strcmp0(got, type) == 0)
+    if (g_strcmp0(got, type) == 0) {
+        out->resumed_wall_us = json_integer_value(json_object_get(message, "resumed"));
         return TRUE;
+    }
     const char *text = json_string_value(json_object_get(message, "message"));
     quasar_set_error(error, VIR_ERR_OPERATION_FAILED, "the destination says: %s",
                      text  ? text
@@ -102,8 +106,8 @@ open_path(Outgoing *out, const char *name, PeerKind kind, const char *disk, char
     if (listener < 0)
         return FALSE;
     const Cookie *destination = out->options->destination;
-    Channel *peer =
-        peer_connect(destination->peer, out->driver->credentials, destination->token, kind, disk, error);
+    Channel *peer = peer_connect(destination->peer, out->driver->client_credentials, destination->token, kind,
+                                 disk, error);
     if (!peer) {
         close(listener);
         return FALSE;
@@ -115,7 +119,7 @@ open_path(Outgoing *out, const char *name, PeerKind kind, const char *disk, char
 static gboolean
 stage_connect(Outgoing *out, GError **error)
 {
-    out->control = peer_connect(out->options->destination->peer, out->driver->credentials,
+    out->control = peer_connect(out->options->destination->peer, out->driver->client_credentials,
                                 out->options->destination->token, PEER_CONTROL, NULL, error);
     return out->control && hear(out, "prepared", PEER_TIMEOUT_MS, error) &&
            fault_point("src-prepared", error);
@@ -317,8 +321,12 @@ take_back(Outgoing *out)
     if (!handoff_transition(out->options->handoff, HANDOFF_SOURCE_ABORTED, &problem))
         g_warning("migration of %s: %s", out->domain->name, problem->message);
     gboolean running = FALSE;
-    if (monitor_query_status(out->qmp, &running, NULL, NULL) && !running)
+    if (!out->was_paused && monitor_query_status(out->qmp, &running, NULL, NULL) && !running) {
+        domain_lock(out->domain);
+        out->domain->resume_expected = TRUE;
+        domain_unlock(out->domain);
         monitor_cont(out->qmp, NULL);
+    }
     for (guint i = 0; i < out->mirrors->len; i++) {
         monitor_block_job_cancel(out->qmp, g_ptr_array_index(out->mirrors, i), TRUE, NULL);
         wait_job(out, "BLOCK_JOB_CANCELLED", g_ptr_array_index(out->mirrors, i), G_TIME_SPAN_SECOND, NULL);
@@ -337,6 +345,49 @@ commit(Outgoing *out, GError **error)
     return fault_point("src-released", error) && frame_send(out->control, message, PEER_TIMEOUT_MS, error) &&
            fault_point("src-committed", error) && hear(out, "running", PEER_TIMEOUT_MS, error) &&
            fault_point("src-running", error);
+}
+
+static guint64
+relay_total(Outgoing *out, guint first)
+{
+    guint64 bytes = 0;
+    for (guint i = first; i < out->relays->len; i++)
+        bytes += relay_bytes_out(g_ptr_array_index(out->relays, i));
+    return bytes;
+}
+
+// The figures of a finished move: into our own job, and to the destination with "done", as libvirt's daemons
+// do. Relays stand in the order disks, RAM.
+static void
+finish_stats(Outgoing *out)
+{
+    MonitorMigration migration = {.status = ""};
+    monitor_query_migrate(out->qmp, &migration, NULL);
+    guint64 all = relay_total(out, 0), ram = relay_total(out, out->mirrors->len);
+    gint64 stopped_wall_us = out->stopped_us + (g_get_real_time() - g_get_monotonic_time());
+    gint64 pause_us = MAX(out->resumed_wall_us - stopped_wall_us, 0);
+    domain_lock(out->domain);
+    JobStats *stats = &out->domain->job.current;
+    stats->stopped_us = stopped_wall_us;
+    stats->resumed_us = out->resumed_wall_us;
+    stats->downtime = (guint64) (pause_us + 500) / 1000;
+    stats->downtime_set = out->resumed_wall_us != 0;
+    stats->memory_total = migration.ram_total;
+    stats->memory_processed = ram;
+    stats->memory_constant = migration.ram_duplicate;
+    stats->memory_normal = migration.ram_normal;
+    stats->memory_normal_bytes = migration.ram_normal_bytes;
+    stats->memory_iteration = migration.ram_dirty_sync_count;
+    stats->memory_page_size = migration.ram_page_size;
+    stats->disk_total = stats->disk_processed = all - ram;
+    stats->data_total = stats->data_processed = all;
+    g_autoptr(json_t) done = json_pack(
+        "{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "type", "done", "stopped", (json_int_t) stats->stopped_us,
+        "resumed", (json_int_t) stats->resumed_us, "downtime", (json_int_t) stats->downtime, "memory-total",
+        (json_int_t) stats->memory_total, "memory", (json_int_t) ram, "disk", (json_int_t) (all - ram),
+        "iteration", (json_int_t) stats->memory_iteration);
+    domain_unlock(out->domain);
+    frame_send(out->control, done, PEER_TIMEOUT_MS, NULL);
 }
 
 static gboolean
@@ -392,11 +443,12 @@ outgoing_run(Driver *driver, Domain *domain, const OutgoingOptions *options, GEr
                     .relays = relays,
                     .mirrors = mirrors};
     domain_lock(domain);
+    out.was_paused = domain->state == VIR_DOMAIN_PAUSED;
     job_set_abort(domain, outgoing_abort, &out);
     domain_unlock(domain);
     gboolean ok = run_stages(&out, error);
     if (ok)
-        say(&out, "done", NULL);
+        finish_stats(&out);
     domain_lock(domain);
     job_set_abort(domain, NULL, NULL);
     domain_unlock(domain);

@@ -2,6 +2,7 @@
 // Settling open handoffs: forward while the destination holds the guest, back only on its "refused".
 #include "driver/migration/resolve.h"
 
+#include <signal.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -65,6 +66,32 @@ may_run(Domain *domain, gpointer data, GError **error)
     return TRUE;
 }
 
+// A RESUME that nobody here asked for, on a side that has released the guest: two would run. It is killed at
+// once.
+static void
+kill_disowned(Domain *domain, gpointer data)
+{
+    g_autofree char *directory = records(domain->driver);
+    g_autofree char *uuid = domain_uuid_format(domain->uuid);
+    g_autoptr(Handoff) handoff = handoff_open(directory, uuid, HANDOFF_SOURCE, NULL);
+    if (!handoff || handoff->state != HANDOFF_SOURCE_RELEASED || domain->pid <= 0)
+        return;
+    g_critical("%s was resumed although it has been released to %s; its emulator is killed", domain->name,
+               handoff->peer_host ? handoff->peer_host : "another host");
+    kill(domain->pid, SIGKILL);
+}
+
+// A guest that is on its way here ends by a vote against its move.
+static gboolean
+vote(Domain *domain, gpointer data, GError **error)
+{
+    g_autofree char *uuid = domain_uuid_format(domain->uuid);
+    g_autoptr(Incoming) incoming = incoming_by_uuid(uuid);
+    if (!incoming || incoming->state == INCOMING_ARRIVED || incoming->state == INCOMING_REFUSED)
+        return TRUE;
+    return incoming_refuse(incoming, "it was destroyed at the destination", error);
+}
+
 static PeerAddress *
 address_of(const Handoff *handoff)
 {
@@ -82,10 +109,10 @@ static char *
 ask(Driver *driver, const Handoff *handoff)
 {
     g_autoptr(PeerAddress) address = address_of(handoff);
-    if (!address->addresses || !driver->credentials)
+    if (!address->addresses || !driver->client_credentials)
         return NULL;
     g_autoptr(Channel) channel =
-        peer_connect(address, driver->credentials, handoff->token, PEER_RESOLVE, NULL, NULL);
+        peer_connect(address, driver->client_credentials, handoff->token, PEER_RESOLVE, NULL, NULL);
     g_autoptr(json_t) question =
         json_pack("{s:s, s:i}", "state", handoff_state_name(handoff->state), "run-state",
                   handoff->run_state ? handoff->run_state : VIR_DOMAIN_RUNNING);
@@ -259,6 +286,8 @@ void
 resolve_start(Driver *driver)
 {
     domain_set_ownership_hook(may_run, NULL);
+    domain_set_resumed_hook(kill_disowned, NULL);
+    domain_set_destroy_hook(vote, NULL);
     g_autofree char *directory = records(driver);
     g_autoptr(GError) error = NULL;
     g_auto(GStrv) damaged = NULL;
@@ -312,7 +341,7 @@ resolve_answer(Driver *driver, const char *token, Channel *channel)
     g_autoptr(json_t) answer = json_pack("{s:s}", "state", state);
     frame_send(own, answer, PEER_TIMEOUT_MS, NULL);
     gboolean over = g_str_equal(peer_state, "done") || g_str_equal(peer_state, "aborted");
-    if (incoming && over && handoff_is_end(incoming->handoff->state) &&
+    if (incoming && over && incoming->handoff && handoff_is_end(incoming->handoff->state) &&
         handoff_close(incoming->handoff, NULL))
         incoming->handoff = NULL;
 }

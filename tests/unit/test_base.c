@@ -137,6 +137,29 @@ record_loses_only_what_was_torn(void **state)
 }
 
 static void
+record_tells_damaged_from_new(void **state)
+{
+    g_autofree char *path = in_directory("damaged");
+    g_autoptr(GError) error = NULL;
+    Record *record = record_create(path, &error);
+    assert_true(record_is_new(record));
+    record_free(record);
+    record = reopened(path, "");
+    assert_true(record_is_new(record));
+    assert_true(record_update(record, "", 0, &error));
+    record_free(record);
+    record = reopened(path, "");
+    assert_false(record_is_new(record));
+    record_free(record);
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    assert_int_equal(pwrite(fd, "X", 1, RECORD_SLOT), 1);
+    close(fd);
+    assert_null(record_open(path, &error));
+    assert_int_equal(quasar_error_code(error), VIR_ERR_INTERNAL_ERROR);
+    assert_non_null(strstr(error->message, path));
+}
+
+static void
 socket_pair(Channel **a, Channel **b)
 {
     int fds[2];
@@ -212,6 +235,7 @@ main(void)
         cmocka_unit_test(file_is_replaced_whole_or_not_at_all),
         cmocka_unit_test(record_survives_reopening_at_every_slot),
         cmocka_unit_test(record_loses_only_what_was_torn),
+        cmocka_unit_test(record_tells_damaged_from_new),
         cmocka_unit_test(frame_goes_across),
         cmocka_unit_test(frame_refuses_garbage),
         cmocka_unit_test(fault_points_do_as_told),

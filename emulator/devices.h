@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// The devices on the emulator's command line.
+#pragma once
+
+#include <glib.h>
+
+#include "xml/domain.h"
+
+// Appends the options of all devices and their back ends to argv (of char *, owned by it). `directory` holds
+// the guest's sockets. VIR_ERR_CONFIG_UNSUPPORTED names what cannot be expressed; argv is then of no use.
+gboolean emulator_devices(GPtrArray *argv, const DomainDef *def, const char *directory, GError **error);
