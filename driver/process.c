@@ -70,6 +70,36 @@ probe_format(Driver *driver, DomainImage *image, GError **error)
     return TRUE;
 }
 
+// Writes the chain below an image into the definition, each image with its format, so that nothing is left to
+// what a header says later. The image's own format is known here.
+static gboolean
+fill_chain(Driver *driver, DomainImage *image, GError **error)
+{
+    const EmulatorUser user = emulator_user(driver);
+    for (; image->path && !image->backing_terminated; image = image->backing) {
+        if (image->backing)
+            continue;
+        if (g_strcmp0(image->format, "qcow2") != 0 || !g_file_test(image->path, G_FILE_TEST_EXISTS))
+            return TRUE;
+        g_auto(ImageInfo) info = {0};
+        if (!image_probe(image->path, image->format, &user, &info, error))
+            return FALSE;
+        if (!info.backing_path) {
+            image->backing_terminated = TRUE;
+            return TRUE;
+        }
+        if (!info.backing_format) {
+            quasar_set_error(
+                error, VIR_ERR_CONFIG_UNSUPPORTED,
+                "image '%s' does not record the format of its backing file '%s': give it in <backingStore>",
+                image->path, info.backing_path);
+            return FALSE;
+        }
+        image->backing = domain_image_new(image->type, info.backing_path, info.backing_format);
+    }
+    return TRUE;
+}
+
 gboolean
 process_assign(Driver *driver, DomainDef *def, GError **error)
 {
@@ -85,7 +115,7 @@ process_assign(Driver *driver, DomainDef *def, GError **error)
                                      .opaque = probe};
     for (guint i = 0; i < def->disks->len; i++) {
         DomainDisk *disk = g_ptr_array_index(def->disks, i);
-        if (!probe_format(driver, &disk->image, error))
+        if (!probe_format(driver, &disk->image, error) || !fill_chain(driver, &disk->image, error))
             return FALSE;
     }
     return domain_def_assign(def, &defaults, error);
