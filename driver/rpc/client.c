@@ -1,0 +1,552 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// The client half of the wire: one thread at the socket, callers that wait for their replies.
+//
+// Theory of operation: a caller encodes its message, puts it with a serial into `outgoing` and `pending` and
+// wakes the thread by an eventfd. The thread alone touches the connection: it sends what is queued, hands
+// each reply to the call with its serial, and answers keepalive. When the connection ends, for whatever
+// reason, the thread notes why and wakes all callers.
+#include "driver/rpc/client.h"
+
+#include <fcntl.h>
+#include <gio/gio.h>
+#include <gio/gunixsocketaddress.h>
+#include <glib-unix.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "driver/rpc/connection.h"
+#include "driver/rpc/message.h"
+#include "driver/rpc/protocol.h"
+#include "driver/rpc/remote.h"
+
+#define CONNECT_TIMEOUT_S         10
+#define CALL_TIMEOUT_MS           30000
+#define KEEPALIVE_INTERVAL_MS     5000
+#define KEEPALIVE_GIVE_UP_MS      30000
+#define DEFAULT_TLS_PORT          16514
+#define DEFAULT_SOCKET            "/run/libvirt/virtquasard-sock"
+#define FEATURE_PROGRAM_KEEPALIVE 10
+
+typedef struct {
+    RpcMessage *reply;
+} Pending;
+
+struct RpcClient {
+    GThread *thread;
+    int wake;                  // eventfd
+    RpcConnection *connection; // the thread's
+    gint64 last_received;      // the thread's, monotonic microseconds
+    gint64 last_ping;          // the thread's
+
+    GMutex lock; // what follows
+    GCond changed;
+    GHashTable *pending; // serial -> Pending, borrowed from the caller's stack
+    GPtrArray *outgoing; // RpcMessage
+    guint32 next_serial;
+    guint callers;
+    gboolean keepalive;
+    gboolean stop;
+    GError *ended; // why the connection is over
+};
+
+// ---- the thread ----
+
+static void
+wake_thread(RpcClient *client)
+{
+    // Can fail only when the counter is full, and then the thread is awake anyway.
+    if (eventfd_write(client->wake, 1) < 0)
+        return;
+}
+
+static void
+queue_keepalive(RpcClient *client, guint32 procedure)
+{
+    const RpcHeader header = {
+        .program = RPC_PROGRAM_KEEPALIVE, .version = 1, .procedure = procedure, .type = RPC_MESSAGE};
+    RpcMessage *message = rpc_message_new(&header);
+    rpc_message_finish(message);
+    rpc_connection_queue(client->connection, message);
+}
+
+// Takes the message.
+static void
+handle_message(RpcClient *client, RpcMessage *taken)
+{
+    g_autoptr(RpcMessage) message = taken;
+    const RpcHeader *header = &message->header;
+    client->last_received = g_get_monotonic_time();
+    if (header->program == RPC_PROGRAM_KEEPALIVE) {
+        if (header->procedure == RPC_KEEPALIVE_PING)
+            queue_keepalive(client, RPC_KEEPALIVE_PONG);
+        return;
+    }
+    if (header->type != RPC_REPLY && header->type != RPC_REPLY_WITH_FDS)
+        return; // events and streams were not asked for
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&client->lock);
+    Pending *pending = g_hash_table_lookup(client->pending, GUINT_TO_POINTER(header->serial));
+    if (!pending || pending->reply)
+        return; // its caller has given up
+    pending->reply = g_steal_pointer(&message);
+    g_cond_broadcast(&client->changed);
+}
+
+// FALSE: the client is shutting down.
+static gboolean
+take_outgoing(RpcClient *client)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&client->lock);
+    for (guint i = 0; i < client->outgoing->len; i++)
+        rpc_connection_queue(client->connection, g_steal_pointer(&client->outgoing->pdata[i]));
+    g_ptr_array_set_size(client->outgoing, 0);
+    return !client->stop;
+}
+
+static gboolean
+receive_all(RpcClient *client, GError **error)
+{
+    for (;;) {
+        RpcMessage *message = NULL;
+        switch (rpc_connection_receive(client->connection, &message, error)) {
+        case RPC_IO_MESSAGE:
+            handle_message(client, message);
+            break;
+        case RPC_IO_AGAIN:
+            return TRUE;
+        case RPC_IO_CLOSED:
+            quasar_set_error(error, VIR_ERR_RPC, "the server closed the connection");
+            return FALSE;
+        default:
+            return FALSE;
+        }
+    }
+}
+
+static gboolean
+check_keepalive(RpcClient *client, GError **error)
+{
+    g_mutex_lock(&client->lock);
+    gboolean enabled = client->keepalive;
+    g_mutex_unlock(&client->lock);
+    gint64 now = g_get_monotonic_time();
+    gint64 silent_ms = (now - client->last_received) / 1000;
+    if (!enabled || silent_ms < KEEPALIVE_INTERVAL_MS)
+        return TRUE;
+    if (silent_ms >= KEEPALIVE_GIVE_UP_MS) {
+        quasar_set_error(error, VIR_ERR_RPC, "connection closed due to keepalive timeout");
+        return FALSE;
+    }
+    if ((now - client->last_ping) / 1000 >= KEEPALIVE_INTERVAL_MS) {
+        client->last_ping = now;
+        queue_keepalive(client, RPC_KEEPALIVE_PING);
+    }
+    return TRUE;
+}
+
+static short
+poll_events(GIOCondition condition)
+{
+    return (short) ((condition & G_IO_IN ? POLLIN : 0) | (condition & G_IO_OUT ? POLLOUT : 0));
+}
+
+// One round: send, receive, wait. FALSE: the connection is over, *error says why.
+static gboolean
+serve_once(RpcClient *client, GError **error)
+{
+    if (!take_outgoing(client)) {
+        quasar_set_error(error, VIR_ERR_RPC, "the connection was shut down");
+        return FALSE;
+    }
+    if (!receive_all(client, error) || !check_keepalive(client, error) ||
+        rpc_connection_send(client->connection, error) == RPC_IO_FAILED)
+        return FALSE;
+    if (rpc_connection_pending(client->connection))
+        return TRUE;
+    struct pollfd fds[] = {
+        {.fd = rpc_connection_fd(client->connection),
+         .events = poll_events(rpc_connection_condition(client->connection, TRUE))},
+        {.fd = client->wake, .events = POLLIN},
+    };
+    poll(fds, G_N_ELEMENTS(fds), KEEPALIVE_INTERVAL_MS);
+    if (fds[1].revents) {
+        eventfd_t count;
+        eventfd_read(client->wake, &count);
+    }
+    return TRUE;
+}
+
+static gpointer
+client_thread(gpointer data)
+{
+    RpcClient *client = data;
+    g_autoptr(GError) error = NULL;
+    while (serve_once(client, &error))
+        ;
+    if (!error)
+        quasar_set_error(&error, VIR_ERR_RPC, "the connection to the server was lost");
+    error->code = VIR_ERR_RPC; // also for what the system said of the socket
+    g_clear_pointer(&client->connection, rpc_connection_free);
+    g_mutex_lock(&client->lock);
+    client->ended = g_steal_pointer(&error);
+    g_cond_broadcast(&client->changed);
+    g_mutex_unlock(&client->lock);
+    return NULL;
+}
+
+// ---- life ----
+
+RpcClient *
+rpc_client_new(int fd, TlsSession *tls)
+{
+    RpcClient *client = g_new0(RpcClient, 1);
+    g_mutex_init(&client->lock);
+    g_cond_init(&client->changed);
+    client->pending = g_hash_table_new(NULL, NULL);
+    client->outgoing = g_ptr_array_new_with_free_func((GDestroyNotify) rpc_message_free);
+    client->connection = rpc_connection_new(fd, tls);
+    client->last_received = g_get_monotonic_time();
+    client->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (client->wake < 0)
+        g_error("cannot create an eventfd: %s", g_strerror(errno));
+    client->thread = g_thread_new("rpc-client", client_thread, client);
+    return client;
+}
+
+void
+rpc_client_shutdown(RpcClient *client)
+{
+    g_mutex_lock(&client->lock);
+    client->stop = TRUE;
+    g_mutex_unlock(&client->lock);
+    wake_thread(client);
+}
+
+void
+rpc_client_free(RpcClient *client)
+{
+    if (!client)
+        return;
+    rpc_client_shutdown(client);
+    g_thread_join(client->thread);
+    g_mutex_lock(&client->lock);
+    while (client->callers > 0)
+        g_cond_wait(&client->changed, &client->lock);
+    g_mutex_unlock(&client->lock);
+    close(client->wake);
+    g_hash_table_unref(client->pending);
+    g_ptr_array_unref(client->outgoing);
+    g_clear_error(&client->ended);
+    g_cond_clear(&client->changed);
+    g_mutex_clear(&client->lock);
+    g_free(client);
+}
+
+gboolean
+rpc_client_alive(RpcClient *client)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&client->lock);
+    return !client->stop && !client->ended;
+}
+
+// ---- calls ----
+
+// Takes the finished message; returns its reply, or NULL.
+static RpcMessage *
+exchange(RpcClient *client, RpcMessage *message, guint32 serial, int timeout_ms, GError **error)
+{
+    Pending pending = {NULL};
+    gint64 end = g_get_monotonic_time() + (gint64) timeout_ms * 1000;
+    gboolean in_time = TRUE;
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&client->lock);
+    client->callers++;
+    g_hash_table_insert(client->pending, GUINT_TO_POINTER(serial), &pending);
+    g_ptr_array_add(client->outgoing, message);
+    wake_thread(client);
+    while (!pending.reply && !client->ended && in_time) {
+        if (timeout_ms < 0)
+            g_cond_wait(&client->changed, &client->lock);
+        else
+            in_time = g_cond_wait_until(&client->changed, &client->lock, end);
+    }
+    g_hash_table_remove(client->pending, GUINT_TO_POINTER(serial));
+    if (!pending.reply && client->ended && error)
+        *error = g_error_copy(client->ended);
+    else if (!pending.reply)
+        quasar_set_error(error, VIR_ERR_OPERATION_TIMEOUT, "the server did not reply within %d ms",
+                         timeout_ms);
+    client->callers--;
+    g_cond_broadcast(&client->changed);
+    return pending.reply;
+}
+
+static gboolean
+decode_reply(const RpcMessage *reply, const RpcProcedure *procedure, void *ret, GError **error)
+{
+    const RpcHeader *header = &reply->header;
+    if (header->program != RPC_PROGRAM_REMOTE || header->procedure != procedure->number) {
+        quasar_set_error(error, VIR_ERR_RPC, "the reply to %s is for procedure %u of program 0x%x",
+                         procedure->name, header->procedure, header->program);
+        return FALSE;
+    }
+    if (header->status == RPC_OK)
+        return !procedure->ret_filter || rpc_message_decode(reply, procedure->ret_filter, ret, error);
+    WireError wire = {0};
+    if (rpc_message_decode(reply, (xdrproc_t) xdr_WireError, &wire, error))
+        g_propagate_error(error, rpc_error_decode(&wire));
+    xdr_free((xdrproc_t) xdr_WireError, (char *) &wire);
+    return FALSE;
+}
+
+gboolean
+rpc_client_call(RpcClient *client, const RpcProcedure *procedure, const void *args, void *ret, int timeout_ms,
+                GError **error)
+{
+    if (ret && procedure->ret_filter)
+        memset(ret, 0, procedure->ret_size);
+    g_mutex_lock(&client->lock);
+    // 0 is what keepalive and events carry.
+    if (++client->next_serial == 0)
+        client->next_serial = 1;
+    guint32 serial = client->next_serial;
+    g_mutex_unlock(&client->lock);
+    const RpcHeader header = {.program = RPC_PROGRAM_REMOTE,
+                              .version = 1,
+                              .procedure = procedure->number,
+                              .type = RPC_CALL,
+                              .serial = serial};
+    g_autoptr(RpcMessage) message = rpc_message_new(&header);
+    if (procedure->args_filter && !rpc_message_encode(message, procedure->args_filter, args, error))
+        return FALSE;
+    rpc_message_finish(message);
+    g_autoptr(RpcMessage) reply = exchange(client, g_steal_pointer(&message), serial, timeout_ms, error);
+    return reply && decode_reply(reply, procedure, ret, error);
+}
+
+// ---- connecting ----
+
+typedef struct {
+    gboolean tls;
+    int port;
+    char *host;
+    char *socket_path;
+    char *pki_path;
+    char *name; // what CONNECT_OPEN is asked for
+} Target;
+
+static void
+target_clear(Target *target)
+{
+    g_free(target->host);
+    g_free(target->socket_path);
+    g_free(target->pki_path);
+    g_free(target->name);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Target, target_clear)
+
+// The URI as the server knows itself by it: scheme, path, and the parameters that are not the client's.
+static char *
+server_name(const char *scheme, const char *path, GHashTable *params)
+{
+    static const char *const ours[] = {"socket",  "pkipath",     "no_verify",
+                                       "auth",    "mode",        "tls_priority",
+                                       "command", "keyfile",     "netcat",
+                                       "no_tty",  "no_sanity",   "proxy",
+                                       "sshauth", "known_hosts", "known_hosts_verify",
+                                       NULL};
+    g_autoptr(GString) name = g_string_new(NULL);
+    g_string_append_printf(name, "%s://%s", scheme, path);
+    GHashTableIter iter;
+    gpointer key, value;
+    char mark = '?';
+    g_hash_table_iter_init(&iter, params);
+    while (g_hash_table_iter_next(&iter, &key, &value)) {
+        if (g_strv_contains(ours, key))
+            continue;
+        g_autofree char *escaped = g_uri_escape_string(value, "/", FALSE);
+        g_string_append_printf(name, "%c%s=%s", mark, (const char *) key, escaped);
+        mark = '&';
+    }
+    return g_string_free(g_steal_pointer(&name), FALSE);
+}
+
+static gboolean
+parse_transport(Target *target, const char *transport, const char *uri, GError **error)
+{
+    if (transport && !g_str_equal(transport, "tls") && !g_str_equal(transport, "unix")) {
+        quasar_set_error(error, VIR_ERR_INVALID_ARG,
+                         "the transport '%s' of '%s' is not supported: use +tls or +unix", transport, uri);
+        return FALSE;
+    }
+    target->tls = transport ? g_str_equal(transport, "tls") : target->host != NULL;
+    if (target->tls && !target->host) {
+        quasar_set_error(error, VIR_ERR_INVALID_ARG, "'%s' names no host, which TLS needs", uri);
+        return FALSE;
+    }
+    return TRUE;
+}
+
+static gboolean
+target_parse(Target *target, const char *uri, GError **error)
+{
+    g_autoptr(GError) cause = NULL;
+    g_autoptr(GUri) parsed = g_uri_parse(uri, G_URI_FLAGS_NONE, &cause);
+    g_autoptr(GHashTable) params = NULL;
+    if (parsed)
+        params = g_uri_parse_params(g_uri_get_query(parsed) ? g_uri_get_query(parsed) : "", -1, "&;",
+                                    G_URI_PARAMS_NONE, &cause);
+    if (!params) {
+        quasar_set_error(error, VIR_ERR_INVALID_ARG, "'%s' is no URI: %s", uri, cause->message);
+        return FALSE;
+    }
+    g_auto(GStrv) scheme = g_strsplit(g_uri_get_scheme(parsed), "+", 2);
+    if (!g_str_equal(scheme[0], "quasar")) {
+        quasar_set_error(error, VIR_ERR_INVALID_ARG, "'%s' is no quasar:// URI", uri);
+        return FALSE;
+    }
+    const char *host = g_uri_get_host(parsed);
+    target->host = host && *host ? g_strdup(host) : NULL;
+    target->port = g_uri_get_port(parsed) > 0 ? g_uri_get_port(parsed) : DEFAULT_TLS_PORT;
+    target->socket_path = g_strdup(g_hash_table_lookup(params, "socket"));
+    target->pki_path = g_strdup(g_hash_table_lookup(params, "pkipath"));
+    target->name = server_name(scheme[0], g_uri_get_path(parsed), params);
+    return parse_transport(target, scheme[1], uri, error);
+}
+
+static int
+open_socket(const Target *target, GError **error)
+{
+    g_autoptr(GSocketClient) connector = g_socket_client_new();
+    g_autoptr(GSocketConnectable) address = NULL;
+    g_autoptr(GError) cause = NULL;
+    const char *path = target->socket_path ? target->socket_path : DEFAULT_SOCKET;
+    g_socket_client_set_enable_proxy(connector, FALSE);
+    g_socket_client_set_timeout(connector, CONNECT_TIMEOUT_S);
+    address = target->tls ? g_network_address_new(target->host, (guint16) target->port)
+                          : G_SOCKET_CONNECTABLE(g_unix_socket_address_new(path));
+    g_autoptr(GSocketConnection) connection = g_socket_client_connect(connector, address, NULL, &cause);
+    if (!connection) {
+        quasar_set_error(error, VIR_ERR_SYSTEM_ERROR, "unable to connect to server at '%s': %s",
+                         target->tls ? target->host : path, cause->message);
+        return -1;
+    }
+    int fd = fcntl(g_socket_get_fd(g_socket_connection_get_socket(connection)), F_DUPFD_CLOEXEC, 3);
+    if (fd < 0)
+        quasar_set_system_error(error, errno, "cannot keep the socket");
+    else if (target->tls)
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
+    return fd;
+}
+
+// Waits as a TLS step asks for. FALSE: it failed, or time is up.
+static gboolean
+tls_wait(TlsStatus status, int fd, gint64 end, GError **error)
+{
+    if (status == TLS_FAILED)
+        return FALSE;
+    struct pollfd pfd = {.fd = fd, .events = status == TLS_WANT_WRITE ? POLLOUT : POLLIN};
+    gint64 left_ms = (end - g_get_monotonic_time()) / 1000;
+    if (left_ms > 0 && poll(&pfd, 1, (int) left_ms) >= 0)
+        return TRUE;
+    quasar_set_error(error, VIR_ERR_OPERATION_TIMEOUT, "the server did not finish the TLS handshake");
+    return FALSE;
+}
+
+static TlsSession *
+start_tls(int fd, const char *host, TlsCredentials *credentials, GError **error)
+{
+    gint64 end = g_get_monotonic_time() + CONNECT_TIMEOUT_S * G_USEC_PER_SEC;
+    g_autoptr(TlsSession) tls = tls_session_new(credentials, FALSE, fd, NULL);
+    TlsStatus status;
+    while ((status = tls_session_handshake(tls, error)) != TLS_DONE)
+        if (!tls_wait(status, fd, end, error))
+            return NULL;
+    if (!tls_session_verify(tls, host, error))
+        return NULL;
+    // The server's word on our certificate.
+    guint8 accepted = 0;
+    gsize done = 0;
+    while ((status = tls_session_read(tls, &accepted, 1, &done, error)) != TLS_DONE)
+        if (!tls_wait(status, fd, end, error))
+            return NULL;
+    if (done != 1 || accepted != 1) {
+        quasar_set_error(error, VIR_ERR_RPC, "server '%s' does not accept our certificate", host);
+        return NULL;
+    }
+    return g_steal_pointer(&tls);
+}
+
+static TlsCredentials *
+target_credentials(const Target *target, TlsCredentials *given, GError **error)
+{
+    if (!target->pki_path && given)
+        return tls_credentials_ref(given);
+    if (!target->pki_path) {
+        quasar_set_error(error, VIR_ERR_SYSTEM_ERROR,
+                         "no client certificate is set up, which a TLS connection to '%s' needs",
+                         target->host);
+        return NULL;
+    }
+    g_autofree char *ca = g_build_filename(target->pki_path, "cacert.pem", NULL);
+    g_autofree char *crl = g_build_filename(target->pki_path, "cacrl.pem", NULL);
+    g_autofree char *cert = g_build_filename(target->pki_path, "clientcert.pem", NULL);
+    g_autofree char *key = g_build_filename(target->pki_path, "clientkey.pem", NULL);
+    return tls_credentials_load(ca, crl, cert, key, error);
+}
+
+static gboolean
+open_session(RpcClient *client, char *name, GError **error)
+{
+    static const RpcProcedure auth_list =
+        RPC_PROCEDURE(WIRE_AUTH_LIST, "auth list", RpcVoid, WireAuthListRet, 0, NULL);
+    static const RpcProcedure supports_feature = RPC_PROCEDURE(
+        WIRE_CONNECT_SUPPORTS_FEATURE, "virConnectSupportsFeature", WireIntArgs, WireIntRet, 0, NULL);
+    static const RpcProcedure open =
+        RPC_PROCEDURE(WIRE_CONNECT_OPEN, "virConnectOpen", WireOpenArgs, RpcVoid, 0, NULL);
+
+    WireAuthListRet auth;
+    gboolean listed = rpc_client_call(client, &auth_list, NULL, &auth, CALL_TIMEOUT_MS, error);
+    gboolean free_entry = listed && (auth.types.types_len == 0 || auth.types.types_val[0] == 0);
+    xdr_free((xdrproc_t) xdr_WireAuthListRet, (char *) &auth);
+    if (!free_entry) {
+        quasar_set_error(error, VIR_ERR_AUTH_FAILED,
+                         "the server asks for an authentication that is not known");
+        return FALSE;
+    }
+    WireIntArgs feature = {.value = FEATURE_PROGRAM_KEEPALIVE};
+    WireIntRet supported;
+    if (!rpc_client_call(client, &supports_feature, &feature, &supported, CALL_TIMEOUT_MS, error))
+        return FALSE;
+    g_mutex_lock(&client->lock);
+    client->keepalive = supported.value == 1;
+    g_mutex_unlock(&client->lock);
+    WireOpenArgs args = {.name = &name, .flags = 0};
+    return rpc_client_call(client, &open, &args, NULL, CALL_TIMEOUT_MS, error);
+}
+
+RpcClient *
+rpc_client_connect(const char *uri, TlsCredentials *credentials, GError **error)
+{
+    g_auto(Target) target = {0};
+    if (!target_parse(&target, uri, error))
+        return NULL;
+    g_autoptr(TlsCredentials) ours = NULL;
+    if (target.tls && !(ours = target_credentials(&target, credentials, error)))
+        return NULL;
+    int fd = open_socket(&target, error);
+    if (fd < 0)
+        return NULL;
+    TlsSession *tls = NULL;
+    if (target.tls &&
+        (!g_unix_set_fd_nonblocking(fd, TRUE, error) || !(tls = start_tls(fd, target.host, ours, error)))) {
+        close(fd);
+        return NULL;
+    }
+    g_autoptr(RpcClient) client = rpc_client_new(fd, tls);
+    return open_session(client, target.name, error) ? g_steal_pointer(&client) : NULL;
+}
