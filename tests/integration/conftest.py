@@ -15,7 +15,7 @@ def places(tmp_path_factory):
     """The lab without daemons."""
     if os.geteuid() != 0:
         pytest.skip('namespaces need root')
-    for program in ('ip', 'nsenter', 'certtool', 'qemu-img', 'busybox'):
+    for program in ('ip', 'ethtool', 'nsenter', 'certtool', 'qemu-img', 'busybox'):
         if not shutil.which(program):
             pytest.skip('%s is missing; tools/setup brings it' % program)
     lab = lab_library.Lab(os.path.join(lab_library.cache_dir(), 'lab-test'))

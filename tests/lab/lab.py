@@ -151,6 +151,8 @@ class Lab:
             self.must('switch', 'ip', 'link', 'set', port, 'master', 'br0', 'up')
             self.must(name, 'ip', 'link', 'set', 'lo', 'up')
             self.must(name, 'ip', 'addr', 'add', address + '/24', 'dev', 'eth0')
+            # A cable carries whole frames with their checksums; what veth hands over unsegmented would not.
+            self.must(name, 'ethtool', '-K', 'eth0', 'tx', 'off', 'gro', 'off')
             self.must(name, 'ip', 'link', 'set', 'eth0', 'up')
             # The segment's router is nobody; network `default` only looks for the link that the route names.
             self.must(name, 'ip', 'route', 'add', 'default', 'via', '10.77.0.254', 'dev', 'eth0')
@@ -363,8 +365,11 @@ class Lab:
 
     def guest_get(self, name, seconds=5):
         """What the guest serves under a name, fetched by the client; None when it does not answer."""
-        result = self.exec('client', 'busybox', 'wget', '-q', '-T', str(seconds), '-O', '-',
-                           'http://%s/%s' % (GUEST_ADDRESS, name), timeout=seconds + 20)
+        # Not busybox's wget: the static one of Debian 12 ends with SIGSEGV before it connects.
+        fetch = ('import sys, urllib.request as r; '
+                 'sys.stdout.write(r.urlopen(sys.argv[1], timeout=float(sys.argv[2])).read().decode())')
+        result = self.exec('client', '/usr/bin/python3', '-S', '-c', fetch, 'http://%s/%s' % (GUEST_ADDRESS, name),
+                           str(seconds), timeout=seconds + 20)
         return result.stdout if result.returncode == 0 else None
 
     def wait_guest(self, seconds=60):
