@@ -102,12 +102,13 @@ class Lab:
              '--propagation', 'private', 'sh', '-c',
              # The first process of a PID namespace must reap what is left to it, and sh with a loop does.
              'hostname "$0"; trap : CHLD; echo ready; exec >/dev/null 2>&1; while :; do sleep 3600 & wait; done', name],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
-        line = unshare.stdout.readline()
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+        line = unshare.stdout.readline().decode(errors='replace').strip()
         unshare.stdout.close()
-        if line.strip() != b'ready':
+        if line != 'ready':
             unshare.kill()
-            raise LabError('cannot make the namespaces of %s; are you root?' % name)
+            unshare.wait()
+            raise LabError('cannot make the namespaces of %s: %s' % (name, line))
         with open('/proc/%d/task/%d/children' % (unshare.pid, unshare.pid)) as children:
             pid = int(children.read().split()[0])
         self.holders[name] = {'pid': pid, 'start': start_time(pid), 'outer': unshare.pid}
