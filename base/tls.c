@@ -186,7 +186,7 @@ tls_session_verify(TlsSession *session, const char *hostname, GError **error)
     gnutls_datum_t text = {NULL, 0};
     gnutls_certificate_verification_status_print(status, GNUTLS_CRT_X509, &text, 0);
     quasar_set_error(error, VIR_ERR_RPC, "the peer's certificate is refused: %s",
-                     text.data ? (const char *) text.data : "not trusted");
+                     text.data ? g_strchomp((char *) text.data) : "not trusted");
     gnutls_free(text.data);
     return FALSE;
 }
@@ -253,6 +253,12 @@ gsize
 tls_session_pending(TlsSession *session)
 {
     return gnutls_record_check_pending(session->gnutls);
+}
+
+void
+tls_session_refuse(TlsSession *session)
+{
+    gnutls_alert_send(session->gnutls, GNUTLS_AL_FATAL, GNUTLS_A_ACCESS_DENIED);
 }
 
 void

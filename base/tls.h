@@ -58,5 +58,9 @@ TlsStatus tls_session_write(TlsSession *session, const void *data, gsize length,
 // Bytes already decrypted, so that poll() on the socket would miss them.
 gsize tls_session_pending(TlsSession *session);
 
+// Tells the peer, by an alert and without waiting, that it may not enter: after a tls_session_verify() that
+// failed, for example. The session is to be freed then.
+void tls_session_refuse(TlsSession *session);
+
 // Sends close_notify, without waiting.
 void tls_session_bye(TlsSession *session);

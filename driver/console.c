@@ -15,7 +15,18 @@ typedef struct {
     guint64 token;
     ConsoleLost lost;
     gpointer data;
+    GDestroyNotify destroy;
 } ConsoleHolder;
+
+static void
+holder_free(gpointer data)
+{
+    ConsoleHolder *holder = data;
+    if (holder->destroy)
+        holder->destroy(holder->data);
+    g_free(holder);
+}
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(ConsoleHolder, holder_free)
 
 static int
 open_pty(const char *path, GError **error)
@@ -54,51 +65,58 @@ find_path(Domain *domain, const char *alias, GError **error)
     return g_strdup(chardev->source_path);
 }
 
-// Keyed by path: a serial port and the console that it is are one.
-static gboolean
-take_place(Domain *domain, const char *path, gboolean force, ConsoleHolder *former, GError **error)
+// Opens the console and takes its place, locked. Keyed by path: a serial port and the console that it is are
+// one. Takes *holder over on success, and gives the former one out.
+static int
+take_place(Domain *domain, const char *alias, gboolean force, ConsoleHolder **holder, ConsoleHolder **former,
+           GError **error)
 {
+    g_autofree char *path = find_path(domain, alias, error);
+    if (!path)
+        return -1;
     if (!domain->consoles)
-        domain->consoles = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
-    const ConsoleHolder *holder = g_hash_table_lookup(domain->consoles, path);
-    if (holder && !force) {
+        domain->consoles = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, holder_free);
+    if (!force && g_hash_table_contains(domain->consoles, path)) {
         quasar_set_error(error, VIR_ERR_OPERATION_FAILED, "Active console session exists for this domain");
-        return FALSE;
+        return -1;
     }
-    if (holder)
-        *former = *holder;
-    return TRUE;
+    int fd = open_pty(path, error);
+    if (fd < 0)
+        return -1;
+    g_autofree gpointer old_path = NULL;
+    g_hash_table_steal_extended(domain->consoles, path, &old_path, (gpointer *) former);
+    g_hash_table_insert(domain->consoles, g_steal_pointer(&path), g_steal_pointer(holder));
+    return fd;
+}
+
+// Unique in the process, over all domains.
+static guint64
+next_token(void)
+{
+    static guint64 last;
+    static GMutex lock;
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lock);
+    return ++last;
 }
 
 int
 console_open(Domain *domain, const char *alias, unsigned int flags, ConsoleLost lost, gpointer data,
-             guint64 *token, GError **error)
+             GDestroyNotify destroy, guint64 *token, GError **error)
 {
-    static guint64 last_token; // under the domain's lock it would not be unique, so:
-    static GMutex token_lock;
+    g_autoptr(ConsoleHolder) holder = g_new0(ConsoleHolder, 1);
+    g_autoptr(ConsoleHolder) former = NULL;
+    *holder = (ConsoleHolder){next_token(), lost, data, destroy};
+    *token = holder->token;
     if (flags & ~(unsigned int) (VIR_DOMAIN_CONSOLE_FORCE | VIR_DOMAIN_CONSOLE_SAFE)) {
         quasar_set_error(error, VIR_ERR_INVALID_ARG,
                          "unsupported flags (0x%x) in function virDomainOpenConsole", flags);
         return -1;
     }
-    ConsoleHolder former = {0};
     domain_lock(domain);
-    g_autofree char *path = find_path(domain, alias, error);
-    int fd = -1;
-    if (path && take_place(domain, path, (flags & VIR_DOMAIN_CONSOLE_FORCE) != 0, &former, error))
-        fd = open_pty(path, error);
-    if (fd >= 0) {
-        ConsoleHolder *holder = g_new0(ConsoleHolder, 1);
-        g_mutex_lock(&token_lock);
-        holder->token = *token = ++last_token;
-        g_mutex_unlock(&token_lock);
-        holder->lost = lost;
-        holder->data = data;
-        g_hash_table_replace(domain->consoles, g_steal_pointer(&path), holder);
-    }
+    int fd = take_place(domain, alias, (flags & VIR_DOMAIN_CONSOLE_FORCE) != 0, &holder, &former, error);
     domain_unlock(domain);
-    if (fd >= 0 && former.lost)
-        former.lost(former.data);
+    if (former && former->lost)
+        former->lost(former->data);
     return fd;
 }
 

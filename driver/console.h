@@ -4,16 +4,17 @@
 
 #include "driver/domain.h"
 
-// Called when another session takes the console by force: the holder closes its stream. On the thread of the
-// taker.
+// Called when another session takes the console by force: the holder ends its stream. On the thread of the
+// taker, without the domain's lock.
 typedef void (*ConsoleLost)(gpointer data);
 
 // `alias` as in the XML ("serial0", "console0"), NULL: the first console, else the first serial port.
 // flags: VIR_DOMAIN_CONSOLE_FORCE, _SAFE. A console in use is VIR_ERR_OPERATION_FAILED "Active console
-// session exists for this domain". Returns a non-blocking fd in raw mode, -1 on error; *token is given to
-// console_close() afterwards. Without the lock.
+// session exists for this domain". Returns a non-blocking fd in raw mode and *token for console_close(), or
+// -1. `data` is the place's from then on, also on error, and is released with `destroy` when it is given up,
+// taken, or the guest ends; perhaps with the domain's lock held. Without the lock.
 int console_open(Domain *domain, const char *alias, unsigned int flags, ConsoleLost lost, gpointer data,
-                 guint64 *token, GError **error);
+                 GDestroyNotify destroy, guint64 *token, GError **error);
 
-// Frees the place; the fd is the caller's to close, before this call.
+// Frees the place, if it has not been taken; the fd is the caller's to close, before this call.
 void console_close(Domain *domain, guint64 token);

@@ -5,13 +5,13 @@
 #include <errno.h>
 #include <glib-unix.h>
 #include <poll.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include "base/error.h"
+#include "emulator/launch.h"
 
 #define READ_CHUNK 65536
 
@@ -278,27 +278,36 @@ deadline_after(int timeout_ms)
     return timeout_ms < 0 ? -1 : g_get_monotonic_time() + timeout_ms * G_TIME_SPAN_MILLISECOND;
 }
 
+static int
+left_ms(gint64 deadline_us)
+{
+    return deadline_us < 0 ? -1 : (int) CLAMP((deadline_us - g_get_monotonic_time()) / 1000, 0, G_MAXINT);
+}
+
 // An emulator that is stopped or hung does not read: the wait for room is bounded as well.
 static gboolean
 send_all(Qmp *qmp, const char *bytes, gsize length, gint64 deadline_us, GError **error)
 {
+    gboolean cut = FALSE;
     while (length > 0) {
         ssize_t sent = send(qmp->fd, bytes, length, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (sent > 0) {
             bytes += sent;
             length -= sent;
+            cut = TRUE;
             continue;
         }
         if (sent < 0 && errno != EAGAIN && errno != EINTR) {
             set_ended(error);
             return FALSE;
         }
-        gint64 left_ms = deadline_us < 0 ? -1 : (deadline_us - g_get_monotonic_time()) / 1000;
+        int left = left_ms(deadline_us);
         struct pollfd item = {.fd = qmp->fd, .events = POLLOUT};
-        if ((deadline_us >= 0 && left_ms <= 0) || poll(&item, 1, left_ms) == 0) {
+        if (left == 0 || poll(&item, 1, left) == 0) {
             quasar_set_error(error, VIR_ERR_OPERATION_TIMEOUT, "the emulator's monitor takes no commands");
             // A command cut in the middle would spoil all later ones.
-            shutdown(qmp->fd, SHUT_RDWR);
+            if (cut)
+                shutdown(qmp->fd, SHUT_RDWR);
             return FALSE;
         }
     }
@@ -395,9 +404,8 @@ qmp_run(Qmp *qmp, const char *command, json_t *arguments, int timeout_ms, GError
 }
 
 static gboolean
-negotiate(Qmp *qmp, int timeout_ms, GError **error)
+negotiate(Qmp *qmp, gint64 deadline_us, GError **error)
 {
-    gint64 deadline_us = deadline_after(timeout_ms);
     gboolean in_time = TRUE;
     g_mutex_lock(&qmp->lock);
     while (!qmp->greeted && !qmp->closed && in_time)
@@ -408,11 +416,11 @@ negotiate(Qmp *qmp, int timeout_ms, GError **error)
         set_ended(error);
     else if (!greeted)
         quasar_set_error(error, VIR_ERR_OPERATION_TIMEOUT, "the emulator's monitor sent no greeting");
-    return greeted && !closed && qmp_run(qmp, "qmp_capabilities", NULL, timeout_ms, error);
+    return greeted && !closed && qmp_run(qmp, "qmp_capabilities", NULL, left_ms(deadline_us), error);
 }
 
-Qmp *
-qmp_new(GMainContext *context, int fd, int timeout_ms, const QmpCallbacks *callbacks, GError **error)
+static Qmp *
+new_until(GMainContext *context, int fd, gint64 deadline_us, const QmpCallbacks *callbacks, GError **error)
 {
     Qmp *qmp = g_new0(Qmp, 1);
     qmp->users = 1;
@@ -432,10 +440,16 @@ qmp_new(GMainContext *context, int fd, int timeout_ms, const QmpCallbacks *callb
     qmp->source = g_source_ref(source);
     g_source_attach(source, context);
     g_source_unref(source);
-    if (negotiate(qmp, timeout_ms, error))
+    if (negotiate(qmp, deadline_us, error))
         return qmp;
     qmp_unref(qmp);
     return NULL;
+}
+
+Qmp *
+qmp_new(GMainContext *context, int fd, int timeout_ms, const QmpCallbacks *callbacks, GError **error)
+{
+    return new_until(context, fd, deadline_after(timeout_ms), callbacks, error);
 }
 
 // One try: the fd, or -1 with errno.
@@ -452,32 +466,46 @@ connect_once(const struct sockaddr_un *address)
     return -1;
 }
 
+// Tries until the deadline: the connected socket, or -1.
+static int
+connect_until(const struct sockaddr_un *address, GPid pid, gint64 deadline_us, GError **error)
+{
+    for (;;) {
+        int fd = connect_once(address);
+        if (fd >= 0)
+            return fd;
+        int problem = errno;
+        // Also when the process has ended and nobody has waited for it.
+        if (pid > 0 && emulator_start_time(pid) == 0) {
+            set_ended(error);
+            return -1;
+        }
+        gboolean late = deadline_us >= 0 && g_get_monotonic_time() >= deadline_us;
+        if (late || (problem != ENOENT && problem != ECONNREFUSED && problem != EAGAIN)) {
+            quasar_set_system_error(error, problem, "cannot connect to the emulator's monitor '%s'",
+                                    address->sun_path);
+            return -1;
+        }
+        g_usleep(5000);
+    }
+}
+
 Qmp *
 qmp_connect(GMainContext *context, const char *path, GPid pid, int timeout_ms, const QmpCallbacks *callbacks,
             GError **error)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    if (g_strlcpy(address.sun_path, path, sizeof(address.sun_path)) >= sizeof(address.sun_path)) {
-        quasar_set_error(error, VIR_ERR_INTERNAL_ERROR, "monitor path '%s' is too long for a socket", path);
-        return NULL;
-    }
     gint64 deadline_us = deadline_after(timeout_ms);
-    for (;;) {
-        int fd = connect_once(&address);
-        if (fd >= 0)
-            return qmp_new(context, fd, timeout_ms, callbacks, error);
-        int problem = errno;
-        if (pid > 0 && kill(pid, 0) < 0 && errno == ESRCH) {
-            set_ended(error);
-            return NULL;
-        }
-        gboolean late = deadline_us >= 0 && g_get_monotonic_time() >= deadline_us;
-        if (late || (problem != ENOENT && problem != ECONNREFUSED && problem != EAGAIN)) {
-            quasar_set_system_error(error, problem, "cannot connect to the emulator's monitor '%s'", path);
-            return NULL;
-        }
-        g_usleep(5000);
-    }
+    int fd = -1;
+    if (g_strlcpy(address.sun_path, path, sizeof(address.sun_path)) >= sizeof(address.sun_path))
+        quasar_set_error(error, VIR_ERR_INTERNAL_ERROR, "monitor path '%s' is too long for a socket", path);
+    else
+        fd = connect_until(&address, pid, deadline_us, error);
+    if (fd >= 0)
+        return new_until(context, fd, deadline_us, callbacks, error);
+    if (callbacks && callbacks->destroy)
+        callbacks->destroy(callbacks->opaque);
+    return NULL;
 }
 
 QmpWaiter *

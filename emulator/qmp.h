@@ -28,11 +28,12 @@ struct QmpCallbacks {
     QmpEventFunc event;   // may be NULL
     QmpClosedFunc closed; // may be NULL
     gpointer opaque;
-    GDestroyNotify destroy; // frees opaque when no callback can come any more; may be NULL
+    // Frees opaque when no callback can come any more, also when no connection was made; may be NULL.
+    GDestroyNotify destroy;
 };
 
-// Connects to `path`, trying until timeout_ms is over while the socket is missing or refuses, and negotiates
-// capabilities. Blocks; not on the emulator thread. `pid` > 0: gives up at once when that process is gone.
+// Connects to `path`, trying while the socket is missing or refuses, and negotiates capabilities, all within
+// timeout_ms. Blocks; not on the emulator thread. `pid` > 0: gives up at once when that process is gone.
 // Events may come before it returns.
 Qmp *qmp_connect(GMainContext *context, const char *path, GPid pid, int timeout_ms,
                  const QmpCallbacks *callbacks, GError **error);

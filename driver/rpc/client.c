@@ -379,13 +379,22 @@ static gboolean
 parse_transport(Target *target, const char *transport, const char *uri, GError **error)
 {
     if (transport && !g_str_equal(transport, "tls") && !g_str_equal(transport, "unix")) {
-        quasar_set_error(error, VIR_ERR_INVALID_ARG,
-                         "the transport '%s' of '%s' is not supported: use +tls or +unix", transport, uri);
+        const char *host = target->host ? target->host : "HOST";
+        quasar_set_error(
+            error, VIR_ERR_INVALID_ARG,
+            "hosts do not reach each other by the transport '%s' of '%s': use quasar+tls://%s/system",
+            transport, uri, host);
         return FALSE;
     }
     target->tls = transport ? g_str_equal(transport, "tls") : target->host != NULL;
     if (target->tls && !target->host) {
         quasar_set_error(error, VIR_ERR_INVALID_ARG, "'%s' names no host, which TLS needs", uri);
+        return FALSE;
+    }
+    if (!target->tls && target->host) {
+        quasar_set_error(error, VIR_ERR_INVALID_ARG,
+                         "'%s' names a host, which a UNIX socket cannot reach: use quasar+tls://%s/system",
+                         uri, target->host);
         return FALSE;
     }
     return TRUE;
@@ -425,14 +434,15 @@ open_socket(const Target *target, GError **error)
     g_autoptr(GSocketConnectable) address = NULL;
     g_autoptr(GError) cause = NULL;
     const char *path = target->socket_path ? target->socket_path : DEFAULT_SOCKET;
+    g_autofree char *port = target->tls ? g_strdup_printf(":%d", target->port) : g_strdup("");
     g_socket_client_set_enable_proxy(connector, FALSE);
     g_socket_client_set_timeout(connector, CONNECT_TIMEOUT_S);
     address = target->tls ? g_network_address_new(target->host, (guint16) target->port)
                           : G_SOCKET_CONNECTABLE(g_unix_socket_address_new(path));
     g_autoptr(GSocketConnection) connection = g_socket_client_connect(connector, address, NULL, &cause);
     if (!connection) {
-        quasar_set_error(error, VIR_ERR_SYSTEM_ERROR, "unable to connect to server at '%s': %s",
-                         target->tls ? target->host : path, cause->message);
+        quasar_set_error(error, VIR_ERR_SYSTEM_ERROR, "unable to connect to server at '%s%s': %s",
+                         target->tls ? target->host : path, port, cause->message);
         return -1;
     }
     int fd = fcntl(g_socket_get_fd(g_socket_connection_get_socket(connection)), F_DUPFD_CLOEXEC, 3);
@@ -464,18 +474,25 @@ start_tls(int fd, const char *host, TlsCredentials *credentials, GError **error)
     g_autoptr(TlsSession) tls = tls_session_new(credentials, FALSE, fd, NULL);
     TlsStatus status;
     while ((status = tls_session_handshake(tls, error)) != TLS_DONE)
-        if (!tls_wait(status, fd, end, error))
+        if (!tls_wait(status, fd, end, error)) {
+            g_prefix_error(error, "server '%s': ", host);
             return NULL;
-    if (!tls_session_verify(tls, host, error))
+        }
+    if (!tls_session_verify(tls, host, error)) {
+        tls_session_refuse(tls);
+        g_prefix_error(error, "server '%s': ", host);
         return NULL;
+    }
     // The server's word on our certificate.
     guint8 accepted = 0;
     gsize done = 0;
     while ((status = tls_session_read(tls, &accepted, 1, &done, error)) != TLS_DONE)
-        if (!tls_wait(status, fd, end, error))
+        if (!tls_wait(status, fd, end, error)) {
+            g_prefix_error(error, "server '%s' did not accept our certificate: ", host);
             return NULL;
+        }
     if (done != 1 || accepted != 1) {
-        quasar_set_error(error, VIR_ERR_RPC, "server '%s' does not accept our certificate", host);
+        quasar_set_error(error, VIR_ERR_RPC, "server '%s' did not accept our certificate", host);
         return NULL;
     }
     return g_steal_pointer(&tls);

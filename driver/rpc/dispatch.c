@@ -13,10 +13,11 @@ rpc_call_session(RpcCall *call)
 }
 
 void
-rpc_call_open_stream(RpcCall *call, int fd)
+rpc_call_open_stream(RpcCall *call, RpcStream *stream, int fd, RpcStreamEnded ended, gpointer data)
 {
-    g_assert(call->stream_fd < 0);
-    call->stream_fd = fd;
+    g_assert(!call->stream);
+    rpc_stream_prepare(stream, fd, ended, data);
+    call->stream = rpc_stream_ref(stream);
 }
 
 gboolean
@@ -43,8 +44,6 @@ call_free(RpcCall *call)
 {
     for (guint i = 0; i < call->n_fds; i++)
         close(call->fds[i]);
-    if (call->stream_fd >= 0)
-        close(call->stream_fd);
     rpc_message_free(call->message);
     rpc_session_unref(call->session);
     g_free(call);
@@ -59,8 +58,8 @@ reply_new(const RpcHeader *call, RpcType type, RpcStatus status)
     return rpc_message_new(&header);
 }
 
-static RpcMessage *
-error_reply(const RpcHeader *call, const GError *error)
+RpcMessage *
+rpc_error_message(const RpcHeader *call, RpcType type, const GError *error)
 {
     WireError wire = {0};
     // Clients know "unknown procedure" by the domain too.
@@ -68,7 +67,7 @@ error_reply(const RpcHeader *call, const GError *error)
         rpc_error_encode_domain(&wire, error, VIR_FROM_RPC);
     else
         rpc_error_encode(&wire, error);
-    RpcMessage *reply = reply_new(call, RPC_REPLY, RPC_ERROR);
+    RpcMessage *reply = reply_new(call, type, RPC_ERROR);
     if (!rpc_message_encode(reply, (xdrproc_t) xdr_WireError, &wire, NULL))
         g_warning("an error could not be encoded: %s", error->message);
     rpc_message_finish(reply);
@@ -116,7 +115,8 @@ run(RpcCall *call, GError **error)
 typedef struct Answer {
     RpcHeader header;
     RpcMessage *reply;
-    int stream_fd;
+    RpcStream *stream;
+    gboolean open_stream; // else it only ends
 } Answer;
 
 static void
@@ -124,8 +124,9 @@ answer_free(gpointer data)
 {
     Answer *answer = data;
     rpc_message_free(answer->reply);
-    if (answer->stream_fd >= 0)
-        close(answer->stream_fd);
+    if (answer->stream)
+        rpc_stream_end(answer->stream);
+    rpc_stream_unref(answer->stream);
     g_free(answer);
 }
 
@@ -136,10 +137,8 @@ answer_send(gpointer data)
     Answer *answer = ((gpointer *) data)[1];
     session->requests--;
     rpc_session_queue(session, g_steal_pointer(&answer->reply));
-    if (session->connection && answer->stream_fd >= 0) {
-        rpc_stream_open(session, &answer->header, answer->stream_fd);
-        answer->stream_fd = -1;
-    }
+    if (session->connection && answer->open_stream)
+        rpc_stream_start(g_steal_pointer(&answer->stream), &answer->header);
     rpc_session_resume(session);
     return G_SOURCE_REMOVE;
 }
@@ -154,7 +153,7 @@ rpc_dispatch_run(gpointer data, gpointer server)
     gboolean ok = reply != NULL;
     if (!ok) {
         g_debug("client %" G_GUINT64_FORMAT ": %s: %s", session->id, call->procedure->name, error->message);
-        reply = error_reply(&call->message->header, error);
+        reply = rpc_error_message(&call->message->header, RPC_REPLY, error);
     }
     if (!ok && (call->procedure->flags & RPC_OPENS))
         g_atomic_int_set(&session->opened, 0);
@@ -162,11 +161,8 @@ rpc_dispatch_run(gpointer data, gpointer server)
         g_atomic_int_set(&session->opened, 2);
 
     Answer *answer = g_new0(Answer, 1);
-    *answer = (Answer){call->message->header, reply, -1};
-    if (ok) {
-        answer->stream_fd = call->stream_fd;
-        call->stream_fd = -1;
-    }
+    *answer = (Answer){call->message->header, reply, g_steal_pointer(&call->stream), FALSE};
+    answer->open_stream = ok && answer->stream;
     rpc_session_post(session, answer_send, answer, answer_free);
     if (ok && (call->procedure->flags & RPC_CLOSES))
         rpc_session_close_after_reply(session);
@@ -219,7 +215,7 @@ dispatch_call(RpcSession *session, RpcMessage *message)
     g_autoptr(GError) error = NULL;
     const RpcProcedure *procedure = admit(session, &message->header, &error);
     if (!procedure) {
-        rpc_session_queue(session, error_reply(&message->header, error));
+        rpc_session_queue(session, rpc_error_message(&message->header, RPC_REPLY, error));
         rpc_message_free(message);
         return;
     }
@@ -229,7 +225,6 @@ dispatch_call(RpcSession *session, RpcMessage *message)
     call->session = rpc_session_ref(session);
     call->procedure = procedure;
     call->message = message;
-    call->stream_fd = -1;
     session->requests++;
     RpcServer *server = session->server;
     gboolean priority = (procedure->flags & RPC_PRIORITY) != 0;

@@ -7,11 +7,9 @@
 #include "driver/rpc/connection.h"
 #include "driver/rpc/server.h"
 
-#define RPC_HANDSHAKE_SECONDS  30
-#define RPC_KEEPALIVE_INTERVAL 5
-#define RPC_KEEPALIVE_DEATH    30
-
-typedef struct RpcStream RpcStream;
+#define RPC_HANDSHAKE_SECONDS 30
+// A client that leaves as much unread is not read either: what it asks for would only be queued.
+#define RPC_UNREAD_MAX (1024u * 1024u)
 
 struct RpcServer {
     GMainContext *context;
@@ -37,6 +35,7 @@ struct RpcSession {
     gboolean established, closing;
     guint requests;      // unanswered calls
     guint throttled;     // streams that hold too much for their descriptor
+    gboolean backlog;    // the socket did not take all that was queued
     GHashTable *streams; // guint serial -> RpcStream
     GSource *timer;      // handshake deadline, then keepalive
     gint64 last_heard;
@@ -59,7 +58,7 @@ struct RpcCall {
     RpcMessage *message;
     guint n_fds;
     int fds[RPC_FDS_MAX];
-    int stream_fd;
+    RpcStream *stream;
 };
 
 // session.c; all on the I/O thread. Takes over fd; `credentials` NULL: a UNIX socket.
@@ -78,9 +77,14 @@ void rpc_session_post(RpcSession *session, GSourceFunc function, gpointer data, 
 // dispatch.c. Takes the message over.
 void rpc_dispatch(RpcSession *session, RpcMessage *message);
 void rpc_dispatch_run(gpointer call, gpointer server); // on a worker
+// A finished message that answers `call`: RPC_REPLY, or RPC_STREAM for a stream that failed.
+RpcMessage *rpc_error_message(const RpcHeader *call, RpcType type, const GError *error);
 
-// stream.c
-void rpc_stream_open(RpcSession *session, const RpcHeader *header, int fd);
+// stream.c; but for the first on the I/O thread. Takes `fd` over.
+void rpc_stream_prepare(RpcStream *stream, int fd, RpcStreamEnded ended, gpointer data);
+// After the reply to the call that `header` is of. Takes the caller's reference over.
+void rpc_stream_start(RpcStream *stream, const RpcHeader *header);
+// Ends it, if it has not ended; the client is told nothing.
+void rpc_stream_end(RpcStream *stream);
 void rpc_stream_receive(RpcSession *session, RpcMessage *message);
-void rpc_stream_free(RpcStream *stream);
 void rpc_stream_resume_all(RpcSession *session);

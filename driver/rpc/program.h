@@ -60,9 +60,25 @@ const RpcProcedure *rpc_program_find(const RpcProgram *program, guint number);
 
 RpcSession *rpc_call_session(RpcCall *call);
 
-// After a successful reply, moves bytes both ways between `fd` (taken over, made non-blocking) and the call's
-// stream until either side ends. Once a call at most.
-void rpc_call_open_stream(RpcCall *call, int fd);
+// A stream between the client of a call and a descriptor. Reference-counted; safe from any thread.
+typedef struct RpcStream RpcStream;
+
+// Not open yet, but it can be aborted already.
+RpcStream *rpc_stream_new(RpcCall *call);
+RpcStream *rpc_stream_ref(RpcStream *stream);
+void rpc_stream_unref(RpcStream *stream);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(RpcStream, rpc_stream_unref)
+
+// Runs once, on the I/O thread: the stream was finished, aborted or lost with its client, or could not be
+// opened. The descriptor is closed. Must not block.
+typedef void (*RpcStreamEnded)(gpointer data);
+
+// After a successful reply, moves bytes both ways between `fd` (taken over, made non-blocking) and the client
+// until either side ends. Once a call at most. The program ignores SIGPIPE.
+void rpc_call_open_stream(RpcCall *call, RpcStream *stream, int fd, RpcStreamEnded ended, gpointer data);
+
+// Ends a stream with an error for its client; one that has ended stays as it is. Copies the error.
+void rpc_stream_abort(RpcStream *stream, const GError *error);
 
 // Sends `fd` (taken over) with the reply. FALSE when the connection cannot carry it (no UNIX socket).
 gboolean rpc_call_pass_fd(RpcCall *call, int fd, GError **error);

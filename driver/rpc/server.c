@@ -92,6 +92,8 @@ rpc_server_new(GMainContext *context, const RpcProgram *programs, gsize n,
     l->max_client_requests = l->max_client_requests ? l->max_client_requests : 5;
     l->max_workers = l->max_workers ? l->max_workers : 20;
     l->priority_workers = l->priority_workers ? l->priority_workers : 5;
+    l->keepalive_interval = l->keepalive_interval ? l->keepalive_interval : 5;
+    l->keepalive_count = l->keepalive_count ? l->keepalive_count : 5;
     l->max_queued_bytes = l->max_queued_bytes ? l->max_queued_bytes : (gsize) 64 * 1024 * 1024;
     server->workers = g_thread_pool_new(rpc_dispatch_run, server, (gint) l->max_workers, FALSE, NULL);
     server->priority_workers =

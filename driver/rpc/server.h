@@ -30,6 +30,8 @@ typedef struct RpcServerLimits {
     guint max_workers;         // 20
     guint priority_workers;    // 5
     gsize max_queued_bytes;    // 64 MiB: a client that leaves more than that unread is closed
+    guint keepalive_interval;  // 5: seconds of silence after which a client is asked whether it lives
+    guint keepalive_count;     // 5: questions unanswered after which it is closed
 } RpcServerLimits;
 
 // `context` (NULL: the default one) is where sockets are served. `programs` stay the caller's and outlive the

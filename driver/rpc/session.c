@@ -210,16 +210,17 @@ static gboolean
 keepalive_tick(gpointer data)
 {
     g_autoptr(RpcSession) session = rpc_session_ref(data); // sending may close it
+    const RpcServerLimits *limits = &session->server->limits;
     gint64 silence = (g_get_monotonic_time() - session->last_heard) / G_USEC_PER_SEC;
-    // What we do not read cannot count as the client's silence.
-    if (!rpc_session_reading(session))
+    // What we do not read cannot count as the client's silence, unless it does not read either.
+    if (!rpc_session_reading(session) && !session->backlog)
         return G_SOURCE_CONTINUE;
-    if (silence >= RPC_KEEPALIVE_DEATH) {
+    if (silence >= (gint64) limits->keepalive_interval * (limits->keepalive_count + 1)) {
         g_message("client %" G_GUINT64_FORMAT " was silent for %d s: closing", session->id, (int) silence);
         rpc_session_close(session);
         return G_SOURCE_REMOVE;
     }
-    if (silence >= RPC_KEEPALIVE_INTERVAL - 1) {
+    if (!session->backlog && silence >= limits->keepalive_interval - 1) {
         RpcMessage *ping = rpc_message_new(
             &(RpcHeader){RPC_PROGRAM_KEEPALIVE, 1, RPC_KEEPALIVE_PING, RPC_MESSAGE, 0, RPC_OK});
         rpc_message_finish(ping);
@@ -233,7 +234,7 @@ start_keepalive(gpointer data)
 {
     RpcSession *session = *(gpointer *) data;
     if (session->connection)
-        set_timer(session, RPC_KEEPALIVE_INTERVAL, keepalive_tick);
+        set_timer(session, session->server->limits.keepalive_interval, keepalive_tick);
     return G_SOURCE_REMOVE;
 }
 
@@ -244,10 +245,20 @@ rpc_session_start_keepalive(RpcSession *session)
 }
 
 static gboolean
+close_late(gpointer data)
+{
+    rpc_session_close(data);
+    return G_SOURCE_REMOVE;
+}
+
+static gboolean
 close_posted(gpointer data)
 {
     RpcSession *session = *(gpointer *) data;
+    if (!session->connection)
+        return G_SOURCE_REMOVE;
     session->closing = TRUE;
+    set_timer(session, RPC_HANDSHAKE_SECONDS, close_late);
     rpc_session_flush(session);
     return G_SOURCE_REMOVE;
 }
@@ -270,6 +281,19 @@ detach(RpcSession *session)
     }
 }
 
+// What a stream calls when it ends may look at the table.
+static void
+end_streams(RpcSession *session)
+{
+    g_autoptr(GHashTable) streams = session->streams;
+    GHashTableIter iter;
+    gpointer stream;
+    session->streams = g_hash_table_new_full(NULL, NULL, NULL, (GDestroyNotify) rpc_stream_unref);
+    g_hash_table_iter_init(&iter, streams);
+    while (g_hash_table_iter_next(&iter, NULL, &stream))
+        rpc_stream_end(stream);
+}
+
 void
 rpc_session_close(RpcSession *session)
 {
@@ -279,7 +303,7 @@ rpc_session_close(RpcSession *session)
     g_autoptr(RpcSession) keep = rpc_session_ref(session);
     g_atomic_int_set(&session->closed, TRUE);
     detach(session);
-    g_hash_table_remove_all(session->streams);
+    end_streams(session);
     if (session->established && rpc_connection_tls(session->connection))
         tls_session_bye(rpc_connection_tls(session->connection));
     g_clear_pointer(&session->connection, rpc_connection_free);
@@ -293,7 +317,8 @@ gboolean
 rpc_session_reading(const RpcSession *session)
 {
     return session->server && !session->closing && !session->throttled &&
-           session->requests < session->server->limits.max_client_requests;
+           session->requests < session->server->limits.max_client_requests &&
+           rpc_connection_queued(session->connection) < RPC_UNREAD_MAX;
 }
 
 static void
@@ -310,6 +335,8 @@ rpc_session_flush(RpcSession *session)
     g_autoptr(GError) error = NULL;
     if (!session->connection)
         return;
+    gboolean was_reading = rpc_session_reading(session);
+    gsize before = rpc_connection_queued(session->connection);
     RpcIo io = rpc_connection_send(session->connection, &error);
     if (io == RPC_IO_FAILED || (io == RPC_IO_MESSAGE && session->closing)) {
         if (error)
@@ -322,6 +349,13 @@ rpc_session_flush(RpcSession *session)
         rpc_session_close(session);
         return;
     }
+    // A full socket has room again only when the client reads: a sign of life.
+    gsize left = rpc_connection_queued(session->connection);
+    if (session->backlog && left < before)
+        session->last_heard = g_get_monotonic_time();
+    session->backlog = left > 0;
+    if (!was_reading && rpc_session_reading(session))
+        rpc_session_resume(session);
     update_poll(session);
 }
 
@@ -396,6 +430,8 @@ establish(RpcSession *session)
     }
     if (io == RPC_IO_FAILED || (tls && !check_certificate(session, &error))) {
         g_warning("client %" G_GUINT64_FORMAT " is refused: %s", session->id, error ? error->message : "TLS");
+        if (io != RPC_IO_FAILED)
+            tls_session_refuse(tls);
         rpc_session_close(session);
         return FALSE;
     }
@@ -460,13 +496,6 @@ session_ready(GSource *source, GSourceFunc callback, gpointer data)
 
 static GSourceFuncs session_source_funcs = {.dispatch = session_ready};
 
-static gboolean
-handshake_late(gpointer data)
-{
-    rpc_session_close(data);
-    return G_SOURCE_REMOVE;
-}
-
 static void
 read_peer(RpcSession *session, int fd)
 {
@@ -496,7 +525,7 @@ rpc_session_start(RpcServer *server, int fd, gboolean read_only, TlsCredentials 
     session->id = ++next_id;
     session->read_only = read_only;
     session->allowed_dn = g_strdupv(allowed_dn);
-    session->streams = g_hash_table_new_full(NULL, NULL, NULL, (GDestroyNotify) rpc_stream_free);
+    session->streams = g_hash_table_new_full(NULL, NULL, NULL, (GDestroyNotify) rpc_stream_unref);
     session->connection =
         rpc_connection_new(fd, credentials ? tls_session_new(credentials, TRUE, fd, alpn) : NULL);
     session->can_pass_fds = !credentials && rpc_connection_is_unix(session->connection);
@@ -508,6 +537,6 @@ rpc_session_start(RpcServer *server, int fd, gboolean read_only, TlsCredentials 
     ((SessionSource *) session->source)->session = session;
     session->tag = g_source_add_unix_fd(session->source, fd, G_IO_IN);
     g_source_set_ready_time(session->source, 0);
-    set_timer(session, RPC_HANDSHAKE_SECONDS, handshake_late);
+    set_timer(session, RPC_HANDSHAKE_SECONDS, close_late);
     g_source_attach(session->source, session->context);
 }

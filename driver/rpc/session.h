@@ -35,7 +35,8 @@ const char *rpc_session_peer_dn(const RpcSession *session);
 // closed session. Events sent by one thread, and a reply that it returns afterwards, arrive in that order.
 void rpc_session_send_event(RpcSession *session, guint procedure, xdrproc_t filter, const void *data);
 
-// PINGs after 5 s of silence, closes after 30 s: what SUPPORTS_FEATURE(10) starts.
+// Asks a silent client for a sign of life and closes a dead one (RpcServerLimits): what SUPPORTS_FEATURE(10)
+// starts.
 void rpc_session_start_keepalive(RpcSession *session);
 
 // Closes when all that is queued has been sent.
