@@ -29,6 +29,7 @@ static const struct {
     {VIR_ERR_DOM_EXIST, VIR_FROM_QEMU, "domain already exists with "},
     {VIR_ERR_NO_NETWORK, VIR_FROM_NETWORK, "Network not found: "},
     {VIR_ERR_OPERATION_INVALID, VIR_FROM_QEMU, "Requested operation is not valid: "},
+    {VIR_ERR_OVERFLOW, VIR_FROM_QEMU, "numerical overflow: "},
     {VIR_ERR_OPERATION_TIMEOUT, VIR_FROM_QEMU, "Timed out during operation: "},
     {VIR_ERR_OPERATION_ABORTED, VIR_FROM_QEMU, "operation aborted: "},
     {VIR_ERR_OPERATION_UNSUPPORTED, VIR_FROM_QEMU, "Operation not supported: "},

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// The event bus: what happens to domains, told to whoever subscribed.
+// The event bus: what happens to domains and networks, told to whoever subscribed.
 #pragma once
 
 #include <glib.h>
@@ -8,22 +8,28 @@
 typedef struct EventBus EventBus;
 typedef struct JobStats JobStats;
 
-// One event. `id` is a virDomainEventID; which other fields hold a value depends on it. All strings are
-// borrowed for the time of the call.
+// Beyond virDomainEventID: what happens to networks goes over the same bus, so that a client hears of both in
+// the order in which they happened.
+#define EVENT_ID_NETWORK_LIFECYCLE 1000
+
+// One event. Which fields beyond the first three hold a value depends on `id`. All strings are borrowed for
+// the time of the call.
 typedef struct {
-    int id; // VIR_DOMAIN_EVENT_ID_*
+    int id; // VIR_DOMAIN_EVENT_ID_* or EVENT_ID_NETWORK_LIFECYCLE
     const char *name;
     guint8 uuid[VIR_UUID_BUFLEN];
     int domain_id; // -1: not running
 
-    int type;   // LIFECYCLE: virDomainEventType; WATCHDOG, IO_ERROR: action; JOB events: see below
-    int detail; // LIFECYCLE: its detail; BLOCK_JOB: virDomainBlockJobType; MIGRATION_ITERATION: iteration
+    int type;   // LIFECYCLE: virDomainEventType (networks: virNetworkEventLifecycleType); WATCHDOG, IO_ERROR:
+                // action; MEMORY_FAILURE: recipient
+    int detail; // LIFECYCLE: its detail; BLOCK_JOB: virDomainBlockJobType; MIGRATION_ITERATION: iteration;
+                // TRAY_CHANGE: reason; MEMORY_FAILURE: action
     int status; // BLOCK_JOB: virConnectDomainEventBlockJobStatus
 
-    const char *path;      // IO_ERROR, BLOCK_JOB: source path; TRAY_CHANGE: alias
-    const char *target;    // BLOCK_JOB_2: disk target; IO_ERROR: alias
+    const char *path;      // IO_ERROR, BLOCK_JOB: source path
+    const char *target;    // BLOCK_JOB_2: disk target; IO_ERROR, TRAY_CHANGE, DEVICE_*: alias
     const char *reason;    // IO_ERROR_REASON
-    long long value;       // RTC_CHANGE: offset in s; BALLOON_CHANGE: KiB
+    long long value;       // RTC_CHANGE: offset in s; BALLOON_CHANGE: KiB; MEMORY_FAILURE: flags
     const JobStats *stats; // JOB_COMPLETED; see driver/job.h
 } DomainEvent;
 

@@ -5,14 +5,17 @@
 #include "driver/node.h"
 
 #include <netdb.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
 #include "base/error.h"
+#include "emulator/bundled.h"
 #include "emulator/probe.h"
 #include "xml/capabilities.h"
 #include "xml/domain.h"
+#include "xml/domain_capabilities.h"
 
 // The number after `key` at the start of a line of a /proc file; 0 when absent.
 static guint64
@@ -32,6 +35,8 @@ node_proc_number(const char *path, const char *key)
     }
     return 0;
 }
+
+#define CPUS_MAX 65536 // no host has more; bounds what a strange file could ask for
 
 static guint
 node_cpu_count(void)
@@ -103,7 +108,7 @@ node_probe(Driver *driver, GError **error)
 {
     const EmulatorUser user = {.uid = driver->emulator_uid, .gid = driver->emulator_gid};
 
-    return emulator_probe(QUASAR_EMULATOR, &user, NULL, error);
+    return emulator_probe(emulator_default(), &user, driver->cache_dir, error);
 }
 
 gulong
@@ -144,6 +149,7 @@ node_capabilities(Driver *driver)
     g_autoptr(GArray) machines = probe ? node_machines(probe) : NULL;
     g_autofree char *uuid = node_uuid();
     g_autofree CapabilitiesCpu *cpus = NULL;
+    g_autofree char *label = node_security_label(driver);
     CapabilitiesGuest guest = {.wordsize = 64};
     virNodeInfo info;
 
@@ -162,6 +168,7 @@ node_capabilities(Driver *driver)
         .memory_kib = info.memory,
         .cpus = cpus,
         .n_cpus = info.cpus,
+        .security_label = label,
     };
     if (probe) {
         guest.arch = probe->arch;
@@ -175,4 +182,125 @@ node_capabilities(Driver *driver)
         g_warning("no guests in the capabilities: %s", error->message);
     }
     return capabilities_format(&capabilities);
+}
+
+char *
+node_security_label(Driver *driver)
+{
+    return g_strdup_printf("+%u:+%u", driver->emulator_uid, driver->emulator_gid);
+}
+
+static gboolean
+check_wanted(const char *what, const char *wanted, const char *there, GError **error)
+{
+    if (!wanted || strcmp(wanted, there) == 0)
+        return TRUE;
+    quasar_set_error(error, VIR_ERR_INVALID_ARG, "%s '%s' is not available here, '%s' is", what, wanted,
+                     there);
+    return FALSE;
+}
+
+// What a guest that is to move may be told to have: neither the host's processor nor whatever an emulator can
+// do today. Borrowed strings; caller unrefs.
+static GPtrArray *
+node_named_models(const EmulatorProbe *probe)
+{
+    static const char *const unfit[] = {"max", "host", "base", NULL};
+    GPtrArray *models = g_ptr_array_new();
+
+    for (guint i = 0; i < probe->cpu_models->len; i++) {
+        if (!g_strv_contains(unfit, g_ptr_array_index(probe->cpu_models, i)))
+            g_ptr_array_add(models, g_ptr_array_index(probe->cpu_models, i));
+    }
+    return models;
+}
+
+char *
+node_domain_capabilities(Driver *driver, const char *emulator, const char *arch, const char *machine,
+                         const char *virt_type, GError **error)
+{
+    g_autoptr(EmulatorProbe) probe = node_probe(driver, error);
+    const gboolean kvm = g_strcmp0(virt_type, "kvm") == 0 && access("/dev/kvm", F_OK) == 0;
+
+    if (!probe || !check_wanted("emulator", emulator, probe->path, error) ||
+        !check_wanted("architecture", arch, probe->arch, error) ||
+        (!kvm && !check_wanted("virtualization type", virt_type, "qemu", error)))
+        return NULL;
+    const char *canonical = emulator_probe_machine(probe, machine ? machine : "q35");
+    if (!canonical) {
+        quasar_set_error(error, VIR_ERR_INVALID_ARG, "machine '%s' is not supported by emulator '%s'",
+                         machine ? machine : "q35", probe->path);
+        return NULL;
+    }
+    g_autoptr(GPtrArray) models = node_named_models(probe);
+    DomainCapabilities capabilities = {
+        .emulator = probe->path,
+        .virt_type = kvm ? "kvm" : "qemu",
+        .machine = canonical,
+        .arch = probe->arch,
+        .cpu_models = (const char *const *) models->pdata,
+        .n_cpu_models = models->len,
+    };
+    for (guint i = 0; i < probe->machines->len; i++) {
+        const EmulatorMachine *one = g_ptr_array_index(probe->machines, i);
+        if (strcmp(one->name, canonical) == 0)
+            capabilities.max_vcpus = one->max_cpus;
+    }
+    return domain_capabilities_format(&capabilities);
+}
+
+// A kernel's list of numbers, "0-3,8": calls `each` for every one of them and returns how many there were.
+static guint
+each_of_list(const char *path, void (*each)(guint number, gpointer data), gpointer data)
+{
+    g_autofree char *text = NULL;
+    g_auto(GStrv) ranges = NULL;
+    guint count = 0;
+
+    if (!g_file_get_contents(path, &text, NULL, NULL))
+        return 0;
+    ranges = g_strsplit(g_strstrip(text), ",", -1);
+    for (char **range = ranges; *range && **range; range++) {
+        char *end = NULL;
+        const gulong first = strtoul(*range, &end, 10);
+        const gulong last = *end == '-' ? strtoul(end + 1, NULL, 10) : first;
+        for (gulong number = first; number <= last && number < CPUS_MAX; number++, count++)
+            each((guint) number, data);
+    }
+    return count;
+}
+
+static void
+count_only(guint number G_GNUC_UNUSED, gpointer data G_GNUC_UNUSED)
+{
+}
+
+static void
+set_bit(guint number, gpointer data)
+{
+    GByteArray *map = data;
+
+    if (map->len <= number / 8) {
+        const guint old = map->len;
+        g_byte_array_set_size(map, number / 8 + 1);
+        memset(map->data + old, 0, map->len - old);
+    }
+    map->data[number / 8] |= (guint8) (1u << number % 8);
+}
+
+guint8 *
+node_cpu_map(gsize *length, guint *online, guint *present)
+{
+    GByteArray *map = g_byte_array_new();
+
+    *online = each_of_list("/sys/devices/system/cpu/online", set_bit, map);
+    *present = each_of_list("/sys/devices/system/cpu/present", count_only, NULL);
+    if (*online == 0) {
+        *online = node_cpu_count();
+        for (guint i = 0; i < *online; i++)
+            set_bit(i, map);
+    }
+    *present = MAX(*present, *online);
+    *length = map->len;
+    return g_byte_array_free(map, FALSE);
 }

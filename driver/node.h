@@ -25,3 +25,14 @@ char *node_capabilities(Driver *driver);
 
 // The emulator's version as libvirt counts; 0 and an error when it does not answer.
 gulong node_emulator_version(Driver *driver, GError **error);
+
+// What virConnectGetDomainCapabilities tells; NULL arguments: our defaults. Caller frees.
+// VIR_ERR_INVALID_ARG names what is not there. Blocks on the first use of an emulator.
+char *node_domain_capabilities(Driver *driver, const char *emulator, const char *arch, const char *machine,
+                               const char *virt_type, GError **error);
+
+// "+UID:+GID" of emulators, as libvirt's model `dac` writes it. Caller frees.
+char *node_security_label(Driver *driver);
+
+// The processors that work: a bit each, lowest first; *present counts those that are there. Caller frees.
+guint8 *node_cpu_map(gsize *length, guint *online, guint *present);

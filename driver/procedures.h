@@ -51,7 +51,11 @@ HANDLER(connect_get_max_vcpus);
 HANDLER(connect_get_capabilities);
 HANDLER(connect_is_secure);
 HANDLER(connect_supports_feature);
+HANDLER(connect_get_domain_capabilities);
 HANDLER(node_get_info);
+HANDLER(node_get_cpu_map);
+HANDLER(node_get_free_memory);
+HANDLER(node_get_security_model);
 
 HANDLER(domain_num_of_active);
 HANDLER(domain_num_of_defined);
@@ -91,15 +95,26 @@ HANDLER(domain_get_updated);
 HANDLER(domain_answer_none);
 HANDLER(domain_get_messages);
 HANDLER(domain_open_console);
-HANDLER(domain_get_all_stats);
+HANDLER(domain_get_control_info);
+HANDLER(domain_get_metadata);
+HANDLER(domain_get_security_label);
 HANDLER(domain_get_job_info);
 HANDLER(domain_get_job_stats);
 HANDLER(domain_abort_job);
 HANDLER(domain_abort_job_flags);
 
+HANDLER(domain_get_all_stats);
+HANDLER(domain_block_stats);
+HANDLER(domain_block_stats_flags);
+HANDLER(domain_interface_stats);
+HANDLER(domain_get_block_info);
+HANDLER(domain_memory_stats);
+
 HANDLER(network_list_all_wire);
 HANDLER(network_num);
+HANDLER(network_num_defined);
 HANDLER(network_names);
+HANDLER(network_names_defined);
 HANDLER(network_lookup_name);
 HANDLER(network_lookup_uuid);
 HANDLER(network_get_xml);
@@ -110,9 +125,13 @@ HANDLER(network_destroy);
 HANDLER(network_get_autostart);
 HANDLER(network_get_active);
 HANDLER(network_get_persistent);
+HANDLER(network_set_autostart);
+HANDLER(network_get_bridge_name);
 
 HANDLER(event_register);
 HANDLER(event_deregister);
+HANDLER(event_register_network);
+HANDLER(event_deregister_network);
 
 HANDLER(migrate_begin);
 HANDLER(migrate_prepare);

@@ -7,8 +7,10 @@
 #include "driver/domains.h"
 #include "driver/lifecycle.h"
 #include "driver/migration/migration.h"
+#include "driver/node.h"
 #include "driver/procedures.h"
 #include "driver/stats.h"
+#include "xml/metadata.h"
 
 static DomainList *
 call_domains(RpcCall *call)
@@ -194,25 +196,6 @@ HANDLER(domain_answer_none)
     return domain != NULL;
 }
 
-HANDLER(domain_get_vcpus_flags)
-{
-    const WireDomainFlagsArgs *in = args;
-    g_autoptr(Domain) domain = procedures_domain(call, &in->dom, error);
-
-    if (!domain)
-        return FALSE;
-    domain_lock(domain);
-    const DomainDef *def = (in->flags & VIR_DOMAIN_AFFECT_CONFIG) ? domain->persistent : domain_def(domain);
-    if (def)
-        ((WireIntRet *) ret)->value =
-            (int) (in->flags & VIR_DOMAIN_VCPU_MAXIMUM ? def->max_vcpus : def->vcpus);
-    domain_unlock(domain);
-    if (!def)
-        quasar_set_error(error, VIR_ERR_OPERATION_INVALID,
-                         "transient domains do not have any persistent config");
-    return def != NULL;
-}
-
 HANDLER(domain_get_os_type)
 {
     const WireDomainArgs *in = args;
@@ -266,8 +249,15 @@ HANDLER(domain_get_xml)
 {
     const WireDomainFlagsArgs *in = args;
     g_autoptr(Domain) domain = NULL;
+    const guint known = VIR_DOMAIN_XML_SECURE | VIR_DOMAIN_XML_INACTIVE | VIR_DOMAIN_XML_UPDATE_CPU |
+                        VIR_DOMAIN_XML_MIGRATABLE;
     guint format = 0;
 
+    if (in->flags & ~known) {
+        quasar_set_error(error, VIR_ERR_INVALID_ARG,
+                         "unsupported flags (0x%x) in function virDomainGetXMLDesc", in->flags & ~known);
+        return FALSE;
+    }
     if ((in->flags & VIR_DOMAIN_XML_SECURE) && rpc_session_read_only(rpc_call_session(call))) {
         quasar_set_error(error, VIR_ERR_OPERATION_DENIED, "virDomainGetXMLDesc with secure flag");
         return FALSE;
@@ -310,60 +300,129 @@ HANDLER(domain_get_messages)
     return TRUE;
 }
 
-HANDLER(domain_get_all_stats)
+HANDLER(domain_get_control_info)
 {
-    const WireDomainStatsArgs *in = args;
-    WireDomainStatsRet *out = ret;
-    const guint filter = in->flags & ~(guint) (VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT |
-                                               VIR_CONNECT_GET_ALL_DOMAINS_STATS_BACKING |
-                                               VIR_CONNECT_GET_ALL_DOMAINS_STATS_ENFORCE_STATS);
-    g_autoptr(GPtrArray) found = NULL;
+    const WireDomainFlagsArgs *in = args;
+    WireDomainControlInfoRet *out = ret;
+    g_autoptr(Domain) domain = procedures_domain(call, &in->dom, error);
+    JobStats stats;
 
-    if ((in->flags & VIR_CONNECT_GET_ALL_DOMAINS_STATS_ENFORCE_STATS) &&
-        (in->stats & ~(guint) STATS_GROUPS)) {
-        quasar_set_error(error, VIR_ERR_CONFIG_UNSUPPORTED, "statistics 0x%x are not collected here",
-                         in->stats & ~(guint) STATS_GROUPS);
+    if (!domain)
+        return FALSE;
+    domain_lock(domain);
+    const gboolean active = domain_check_active(domain, error);
+    if (active && job_stats(domain, FALSE, &stats)) {
+        out->state = VIR_DOMAIN_CONTROL_JOB;
+        out->state_time = stats.time_elapsed;
+    }
+    domain_unlock(domain);
+    return active;
+}
+
+// The text of a kind of metadata, on the heap; NULL: there is none.
+static char *
+metadata_text(const DomainDef *def, int type, const char *uri)
+{
+    switch (type) {
+    case VIR_DOMAIN_METADATA_DESCRIPTION:
+        return g_strdup(def->description);
+    case VIR_DOMAIN_METADATA_TITLE:
+        return g_strdup(def->title);
+    default:
+        return uri ? metadata_element(def->metadata, uri) : NULL;
+    }
+}
+
+// What AFFECT_LIVE and AFFECT_CONFIG choose; borrowed under the domain's lock.
+static const DomainDef *
+chosen_definition(Domain *domain, guint flags, GError **error)
+{
+    const DomainDef *def = (flags & VIR_DOMAIN_AFFECT_CONFIG) ? domain->persistent : domain_def(domain);
+
+    if ((flags & VIR_DOMAIN_AFFECT_LIVE) && !domain_check_active(domain, error))
+        return NULL;
+    if (!def)
+        quasar_set_error(error, VIR_ERR_OPERATION_INVALID,
+                         "transient domains do not have any persistent config");
+    return def;
+}
+
+HANDLER(domain_get_vcpus_flags)
+{
+    const WireDomainFlagsArgs *in = args;
+    g_autoptr(Domain) domain = procedures_domain(call, &in->dom, error);
+
+    if (!domain)
+        return FALSE;
+    domain_lock(domain);
+    const DomainDef *def = chosen_definition(domain, in->flags, error);
+    if (def)
+        ((WireIntRet *) ret)->value =
+            (int) (in->flags & VIR_DOMAIN_VCPU_MAXIMUM ? def->max_vcpus : def->vcpus);
+    domain_unlock(domain);
+    return def != NULL;
+}
+
+HANDLER(domain_get_metadata)
+{
+    const WireDomainMetadataArgs *in = args;
+    WireTextRet *out = ret;
+    g_autoptr(Domain) domain = procedures_domain(call, &in->dom, error);
+
+    if (in->type < VIR_DOMAIN_METADATA_DESCRIPTION || in->type > VIR_DOMAIN_METADATA_ELEMENT) {
+        g_clear_error(error);
+        quasar_set_error(error, VIR_ERR_INVALID_ARG, "unknown metadata type '%d'", in->type);
         return FALSE;
     }
-    if (in->doms.doms_len > 0) {
-        found = g_ptr_array_new_with_free_func((GDestroyNotify) domain_unref);
-        for (guint i = 0; i < in->doms.doms_len; i++) {
-            // One that vanished meanwhile is left out, as it would be from the list of all.
-            Domain *domain = procedures_domain(call, &in->doms.doms_val[i], NULL);
-            if (domain)
-                g_ptr_array_add(found, domain);
-        }
-    } else {
-        found = domain_list_filter(call_domains(call), filter);
-    }
-    out->records.records_val = g_new0(WireDomainStatsRecord, found->len + 1);
-    out->records.records_len = found->len;
-    for (guint i = 0; i < found->len; i++) {
-        WireDomainStatsRecord *record = &out->records.records_val[i];
-        g_autoptr(GArray) stats = stats_collect(g_ptr_array_index(found, i), in->stats);
-        RpcParams params = {0};
+    if (!domain)
+        return FALSE;
+    domain_lock(domain);
+    const DomainDef *def = chosen_definition(domain, in->flags, error);
+    if (def && !(out->text = metadata_text(def, in->type, rpc_text_or_null(in->uri))))
+        quasar_set_error(error, VIR_ERR_NO_DOMAIN_METADATA, "Requested metadata element is not present");
+    domain_unlock(domain);
+    return out->text != NULL;
+}
 
-        procedures_encode_domain(&record->dom, g_ptr_array_index(found, i));
-        for (guint p = 0; p < stats->len; p++) {
-            const virTypedParameter *param = &g_array_index(stats, virTypedParameter, p);
-            if (param->type == VIR_TYPED_PARAM_INT)
-                rpc_params_add_int(&params, param->field, param->value.i);
-            else if (param->type == VIR_TYPED_PARAM_UINT)
-                rpc_params_add_uint(&params, param->field, param->value.ui);
-            else if (param->type == VIR_TYPED_PARAM_ULLONG)
-                rpc_params_add_ullong(&params, param->field, param->value.ul);
-            else
-                rpc_params_add_string(&params, param->field, param->value.s);
-        }
-        rpc_params_take(&params, record);
+// Of guests that do not run there is no label, as libvirt has it.
+HANDLER(domain_get_security_label)
+{
+    const WireDomainArgs *in = args;
+    WireDomainSecurityLabelRet *out = ret;
+    g_autoptr(Domain) domain = procedures_domain(call, &in->dom, error);
+
+    if (!domain)
+        return FALSE;
+    domain_lock(domain);
+    if (domain_is_active(domain)) {
+        out->label.label_val = node_security_label(procedures_driver(call));
+        out->label.label_len = (u_int) strlen(out->label.label_val) + 1;
+        out->enforcing = 1;
     }
+    domain_unlock(domain);
     return TRUE;
 }
 
+// The place at a console, as long as its stream lives.
+typedef struct {
+    Domain *domain;
+    guint64 token;
+} ConsolePlace;
+
 static void
-console_lost(gpointer session)
+console_lost(gpointer stream)
 {
-    rpc_session_close_after_reply(session);
+    g_autoptr(GError) error = NULL;
+    quasar_set_error(&error, VIR_ERR_OPERATION_ABORTED, "another session took over this console");
+    rpc_stream_abort(stream, error);
+}
+
+static void
+console_ended(gpointer data)
+{
+    g_autofree ConsolePlace *place = data;
+    console_close(place->domain, place->token);
+    domain_unref(place->domain);
 }
 
 HANDLER(domain_open_console)
@@ -374,14 +433,14 @@ HANDLER(domain_open_console)
 
     if (!domain)
         return FALSE;
-    // The wire does not tell when a stream has ended, so the place cannot be held for it: each opener takes
-    // over.
+    g_autoptr(RpcStream) stream = rpc_stream_new(call);
     const int fd = console_open(domain, rpc_text_or_null(in->device), in->flags, console_lost,
-                                rpc_call_session(call), &token, error);
+                                rpc_stream_ref(stream), (GDestroyNotify) rpc_stream_unref, &token, error);
     if (fd < 0)
         return FALSE;
-    console_close(domain, token);
-    rpc_call_open_stream(call, fd);
+    ConsolePlace *place = g_new(ConsolePlace, 1);
+    *place = (ConsolePlace){g_steal_pointer(&domain), token};
+    rpc_call_open_stream(call, stream, fd, console_ended, place);
     return TRUE;
 }
 

@@ -5,7 +5,8 @@
 #include "base/error.h"
 #include "driver/procedures.h"
 
-#define EVENT_IDS 27 // VIR_DOMAIN_EVENT_ID_LIFECYCLE .. MEMORY_DEVICE_SIZE_CHANGE
+#define EVENT_IDS         27 // VIR_DOMAIN_EVENT_ID_LIFECYCLE .. MEMORY_DEVICE_SIZE_CHANGE
+#define NETWORK_EVENT_IDS 1  // VIR_NETWORK_EVENT_ID_LIFECYCLE
 
 typedef struct {
     int callback, event;
@@ -13,49 +14,180 @@ typedef struct {
     guint8 uuid[VIR_UUID_BUFLEN];
 } EventRegistration;
 
+// Any message; all begin with the callback's id.
+typedef union {
+    int callback_id;
+    WireEventDomain domain;
+    WireEventLifecycle lifecycle;
+    WireEventRtcChange rtc;
+    WireEventInt number;
+    WireEventIoError io_error;
+    WireEventIoErrorReason io_error_reason;
+    WireEventBlockJob block_job;
+    WireEventBalloon balloon;
+    WireEventDevice device;
+    WireEventTray tray;
+    WireEventPm pm;
+    WireEventMemoryFailure memory_failure;
+    WireEventJobCompleted job_completed;
+    WireEventNetwork network;
+} EventMessage;
+
+// Fillers set everything but the callback's id; texts stay the event's.
+#define FILLER(name) static void name(EventMessage *message, const DomainEvent *event, const WireDomain *dom)
+
+FILLER(fill_domain)
+{
+    message->domain.dom = *dom;
+}
+
+FILLER(fill_lifecycle)
+{
+    message->lifecycle = (WireEventLifecycle){.dom = *dom, .event = event->type, .detail = event->detail};
+}
+
+FILLER(fill_rtc)
+{
+    message->rtc = (WireEventRtcChange){.dom = *dom, .offset = event->value};
+}
+
+FILLER(fill_watchdog)
+{
+    message->number = (WireEventInt){.dom = *dom, .value = event->type};
+}
+
+FILLER(fill_iteration)
+{
+    message->number = (WireEventInt){.dom = *dom, .value = event->detail};
+}
+
+FILLER(fill_io_error)
+{
+    message->io_error = (WireEventIoError){.dom = *dom,
+                                           .src_path = (char *) event->path,
+                                           .alias = (char *) event->target,
+                                           .action = event->type};
+}
+
+FILLER(fill_io_error_reason)
+{
+    message->io_error_reason = (WireEventIoErrorReason){.dom = *dom,
+                                                        .src_path = (char *) event->path,
+                                                        .alias = (char *) event->target,
+                                                        .action = event->type,
+                                                        .reason = (char *) event->reason};
+}
+
+FILLER(fill_block_job)
+{
+    const char *disk = event->id == VIR_DOMAIN_EVENT_ID_BLOCK_JOB_2 ? event->target : event->path;
+
+    message->block_job = (WireEventBlockJob){
+        .dom = *dom, .disk = (char *) disk, .type = event->detail, .status = event->status};
+}
+
+FILLER(fill_balloon)
+{
+    message->balloon = (WireEventBalloon){.dom = *dom, .actual = (guint64) event->value};
+}
+
+FILLER(fill_device)
+{
+    message->device = (WireEventDevice){.dom = *dom, .alias = (char *) event->target};
+}
+
+FILLER(fill_tray)
+{
+    message->tray = (WireEventTray){.dom = *dom, .alias = (char *) event->target, .reason = event->detail};
+}
+
+FILLER(fill_pm)
+{
+    message->pm = (WireEventPm){.dom = *dom};
+}
+
+FILLER(fill_memory_failure)
+{
+    message->memory_failure = (WireEventMemoryFailure){
+        .dom = *dom, .recipient = event->type, .action = event->detail, .flags = (guint) event->value};
+}
+
+FILLER(fill_network)
+{
+    message->network =
+        (WireEventNetwork){.net = {.name = dom->name}, .event = event->type, .detail = event->detail};
+    memcpy(message->network.net.uuid, dom->uuid, sizeof(dom->uuid));
+}
+
+typedef struct {
+    int event;
+    guint procedure;
+    xdrproc_t filter;
+    void (*fill)(EventMessage *message, const DomainEvent *event, const WireDomain *dom);
+} EventForm;
+
+#define FORM(id, number, Type, function)                                                                     \
+    {                                                                                                        \
+        (id), (number), (xdrproc_t) xdr_##Type, (function)                                                   \
+    }
+#define DOMAIN_FORM(event, Type, function)                                                                   \
+    FORM(VIR_DOMAIN_EVENT_ID_##event, WIRE_DOMAIN_EVENT_CALLBACK_##event, Type, function)
+
+// Events that are not here can be waited for but cannot happen yet: nothing of ours causes them.
+static const EventForm forms[] = {
+    DOMAIN_FORM(LIFECYCLE, WireEventLifecycle, fill_lifecycle),
+    DOMAIN_FORM(REBOOT, WireEventDomain, fill_domain),
+    DOMAIN_FORM(RTC_CHANGE, WireEventRtcChange, fill_rtc),
+    DOMAIN_FORM(WATCHDOG, WireEventInt, fill_watchdog),
+    DOMAIN_FORM(IO_ERROR, WireEventIoError, fill_io_error),
+    DOMAIN_FORM(IO_ERROR_REASON, WireEventIoErrorReason, fill_io_error_reason),
+    DOMAIN_FORM(CONTROL_ERROR, WireEventDomain, fill_domain),
+    DOMAIN_FORM(BLOCK_JOB, WireEventBlockJob, fill_block_job),
+    DOMAIN_FORM(TRAY_CHANGE, WireEventTray, fill_tray),
+    DOMAIN_FORM(PMWAKEUP, WireEventPm, fill_pm),
+    DOMAIN_FORM(PMSUSPEND, WireEventPm, fill_pm),
+    DOMAIN_FORM(PMSUSPEND_DISK, WireEventPm, fill_pm),
+    DOMAIN_FORM(BALLOON_CHANGE, WireEventBalloon, fill_balloon),
+    DOMAIN_FORM(DEVICE_REMOVED, WireEventDevice, fill_device),
+    FORM(VIR_DOMAIN_EVENT_ID_BLOCK_JOB_2, WIRE_DOMAIN_EVENT_BLOCK_JOB_2, WireEventBlockJob, fill_block_job),
+    DOMAIN_FORM(DEVICE_ADDED, WireEventDevice, fill_device),
+    DOMAIN_FORM(MIGRATION_ITERATION, WireEventInt, fill_iteration),
+    DOMAIN_FORM(DEVICE_REMOVAL_FAILED, WireEventDevice, fill_device),
+    FORM(VIR_DOMAIN_EVENT_ID_MEMORY_FAILURE, WIRE_DOMAIN_EVENT_MEMORY_FAILURE, WireEventMemoryFailure,
+         fill_memory_failure),
+    FORM(EVENT_ID_NETWORK_LIFECYCLE, WIRE_NETWORK_EVENT_LIFECYCLE, WireEventNetwork, fill_network),
+};
+
+static void
+event_send_job_completed(RpcSession *session, int callback, const DomainEvent *event, const WireDomain *dom)
+{
+    g_auto(RpcParams) params = {0};
+    WireEventJobCompleted message = {.callback_id = callback, .dom = *dom};
+
+    procedures_job_params(event->stats, &params);
+    message.params.params_len = params.n;
+    message.params.params_val = params.list;
+    rpc_session_send_event(session, WIRE_DOMAIN_EVENT_CALLBACK_JOB_COMPLETED,
+                           (xdrproc_t) xdr_WireEventJobCompleted, &message);
+}
+
 static void
 event_send(RpcSession *session, int callback, const DomainEvent *event)
 {
     WireDomain dom = {.name = (char *) event->name, .id = event->domain_id};
-    memcpy(dom.uuid, event->uuid, sizeof(dom.uuid));
 
-    switch (event->id) {
-    case VIR_DOMAIN_EVENT_ID_LIFECYCLE: {
-        const WireEventLifecycle message = {callback, dom, event->type, event->detail};
-        rpc_session_send_event(session, WIRE_DOMAIN_EVENT_CALLBACK_LIFECYCLE,
-                               (xdrproc_t) xdr_WireEventLifecycle, &message);
-        break;
-    }
-    case VIR_DOMAIN_EVENT_ID_REBOOT: {
-        const WireEventDomain message = {callback, dom};
-        rpc_session_send_event(session, WIRE_DOMAIN_EVENT_CALLBACK_REBOOT, (xdrproc_t) xdr_WireEventDomain,
-                               &message);
-        break;
-    }
-    case VIR_DOMAIN_EVENT_ID_RTC_CHANGE: {
-        const WireEventRtcChange message = {callback, dom, event->value};
-        rpc_session_send_event(session, WIRE_DOMAIN_EVENT_CALLBACK_RTC_CHANGE,
-                               (xdrproc_t) xdr_WireEventRtcChange, &message);
-        break;
-    }
-    case VIR_DOMAIN_EVENT_ID_MIGRATION_ITERATION: {
-        const WireEventInt message = {callback, dom, event->detail};
-        rpc_session_send_event(session, WIRE_DOMAIN_EVENT_CALLBACK_MIGRATION_ITERATION,
-                               (xdrproc_t) xdr_WireEventInt, &message);
-        break;
-    }
-    case VIR_DOMAIN_EVENT_ID_JOB_COMPLETED: {
-        g_auto(RpcParams) params = {0};
-        WireEventJobCompleted message = {.callback_id = callback, .dom = dom};
-        procedures_job_params(event->stats, &params);
-        message.params.params_len = params.n;
-        message.params.params_val = params.list;
-        rpc_session_send_event(session, WIRE_DOMAIN_EVENT_CALLBACK_JOB_COMPLETED,
-                               (xdrproc_t) xdr_WireEventJobCompleted, &message);
-        break;
-    }
-    default:
-        break; // accepted by registration, and not sent yet
+    memcpy(dom.uuid, event->uuid, sizeof(dom.uuid));
+    if (event->id == VIR_DOMAIN_EVENT_ID_JOB_COMPLETED)
+        event_send_job_completed(session, callback, event, &dom);
+    for (gsize i = 0; i < G_N_ELEMENTS(forms); i++) {
+        EventMessage message;
+
+        if (forms[i].event != event->id)
+            continue;
+        memset(&message, 0, sizeof(message));
+        forms[i].fill(&message, event, &dom);
+        message.callback_id = callback;
+        rpc_session_send_event(session, forms[i].procedure, forms[i].filter, &message);
     }
 }
 
@@ -105,43 +237,96 @@ events_start(Client *client, RpcSession *session)
         procedures_events_stop(client);
 }
 
+// With the client's lock held. The client library asks once for each event and object and tells its users
+// apart by itself, so a second time is a client's mistake.
+static gboolean
+event_is_tracked(const Client *client, const EventRegistration *wanted)
+{
+    for (guint i = 0; i < client->callbacks->len; i++) {
+        const EventRegistration *known = g_ptr_array_index(client->callbacks, i);
+
+        if (known->event == wanted->event && known->filtered == wanted->filtered &&
+            memcmp(known->uuid, wanted->uuid, VIR_UUID_BUFLEN) == 0)
+            return TRUE;
+    }
+    return FALSE;
+}
+
+// `uuid` NULL: of all objects.
+static gboolean
+event_add(RpcCall *call, int event, const char *uuid, int *callback, GError **error)
+{
+    Client *client = procedures_client(call);
+    g_autofree EventRegistration *registration = g_new0(EventRegistration, 1);
+
+    registration->event = event;
+    registration->filtered = uuid != NULL;
+    if (uuid)
+        memcpy(registration->uuid, uuid, VIR_UUID_BUFLEN);
+    g_mutex_lock(&client->lock);
+    const gboolean tracked = event_is_tracked(client, registration);
+    const gboolean started = client->subscription != 0;
+    if (!tracked) {
+        *callback = registration->callback = client->next_callback++;
+        g_ptr_array_add(client->callbacks, g_steal_pointer(&registration));
+    }
+    g_mutex_unlock(&client->lock);
+    if (tracked)
+        quasar_set_error(error, VIR_ERR_INVALID_ARG, "event callback already tracked");
+    else if (!started)
+        events_start(client, rpc_call_session(call));
+    return !tracked;
+}
+
+static gboolean
+event_remove(RpcCall *call, int callback, gboolean network, GError **error)
+{
+    Client *client = procedures_client(call);
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&client->lock);
+
+    for (guint i = 0; i < client->callbacks->len; i++) {
+        const EventRegistration *registration = g_ptr_array_index(client->callbacks, i);
+
+        if (registration->callback == callback &&
+            (registration->event == EVENT_ID_NETWORK_LIFECYCLE) == network) {
+            g_ptr_array_remove_index(client->callbacks, i);
+            return TRUE;
+        }
+    }
+    quasar_set_error(error, VIR_ERR_INTERNAL_ERROR, "%s event callback %d not registered",
+                     network ? "network" : "domain", callback);
+    return FALSE;
+}
+
 HANDLER(event_register)
 {
     const WireDomainEventRegisterArgs *in = args;
-    Client *client = procedures_client(call);
-    EventRegistration *registration = NULL;
 
     if (in->event_id < 0 || in->event_id >= EVENT_IDS) {
         quasar_set_error(error, VIR_ERR_INTERNAL_ERROR, "unsupported event ID %d", in->event_id);
         return FALSE;
     }
-    registration = g_new0(EventRegistration, 1);
-    registration->event = in->event_id;
-    registration->filtered = in->dom != NULL;
-    if (in->dom)
-        memcpy(registration->uuid, in->dom->uuid, VIR_UUID_BUFLEN);
-    g_mutex_lock(&client->lock);
-    ((WireIntRet *) ret)->value = registration->callback = client->next_callback++;
-    g_ptr_array_add(client->callbacks, registration);
-    const gboolean started = client->subscription != 0;
-    g_mutex_unlock(&client->lock);
-    if (!started)
-        events_start(client, rpc_call_session(call));
-    return TRUE;
+    return event_add(call, in->event_id, in->dom ? in->dom->uuid : NULL, &((WireIntRet *) ret)->value, error);
 }
 
 HANDLER(event_deregister)
 {
-    const WireIntArgs *in = args;
-    Client *client = procedures_client(call);
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&client->lock);
+    return event_remove(call, ((const WireIntArgs *) args)->value, FALSE, error);
+}
 
-    for (guint i = 0; i < client->callbacks->len; i++) {
-        if (((EventRegistration *) g_ptr_array_index(client->callbacks, i))->callback == in->value) {
-            g_ptr_array_remove_index(client->callbacks, i);
-            return TRUE;
-        }
+HANDLER(event_register_network)
+{
+    const WireNetworkEventRegisterArgs *in = args;
+
+    if (in->event_id < 0 || in->event_id >= NETWORK_EVENT_IDS) {
+        quasar_set_error(error, VIR_ERR_INTERNAL_ERROR, "unsupported network event ID %d", in->event_id);
+        return FALSE;
     }
-    quasar_set_error(error, VIR_ERR_INTERNAL_ERROR, "domain event callback %d not registered", in->value);
-    return FALSE;
+    return event_add(call, EVENT_ID_NETWORK_LIFECYCLE, in->net ? in->net->uuid : NULL,
+                     &((WireIntRet *) ret)->value, error);
+}
+
+HANDLER(event_deregister_network)
+{
+    return event_remove(call, ((const WireIntArgs *) args)->value, TRUE, error);
 }

@@ -5,6 +5,10 @@
 #include "base/error.h"
 #include "driver/migration/migration.h"
 #include "driver/procedures.h"
+#include "emulator/monitor.h"
+
+// What fits into 63 bits as bytes: the wire's way of saying that there is no limit.
+#define MAX_SPEED_MIB (G_MAXINT64 >> 20)
 
 static gboolean
 params_decode(const WireParam *list, guint n, MigrationParams **out, GError **error)
@@ -69,7 +73,8 @@ HANDLER(migrate_begin)
     g_autoptr(GBytes) cookie = NULL;
 
     if (!domain || !params_decode(in->params.params_val, in->params.params_len, &params, error) ||
-        !migration_begin(procedures_driver(call), domain, params, in->flags, &out->xml, &cookie, error))
+        !migration_begin(procedures_driver(call), rpc_call_session(call), domain, params, in->flags,
+                         &out->xml, &cookie, error))
         return FALSE;
     COOKIE_OUT(cookie, out);
     return TRUE;
@@ -137,6 +142,31 @@ HANDLER(migrate_confirm)
                              cookie_in, error);
 }
 
+// One of QEMU's parameters, while the guest is being moved away; otherwise the next move will read what was
+// set. With the domain locked; drops the lock meanwhile.
+static gboolean
+set_moving_parameter(Domain *domain, const char *name, guint64 value, GError **error)
+{
+    g_autoptr(Qmp) qmp = domain->job.async == ASYNC_MIGRATION_OUT ? domain_qmp(domain, NULL) : NULL;
+
+    if (!qmp)
+        return TRUE;
+    domain_unlock(domain);
+    const gboolean ok =
+        monitor_migrate_set_parameters(qmp, json_pack("{s:I}", name, (json_int_t) value), error);
+    domain_lock(domain);
+    return ok;
+}
+
+// Flags of the speed calls: what would be about post-copy is refused.
+static gboolean
+check_speed_flags(guint flags, GError **error)
+{
+    if (flags)
+        quasar_set_error(error, VIR_ERR_ARGUMENT_UNSUPPORTED, "there is no post-copy phase to limit");
+    return !flags;
+}
+
 HANDLER(migrate_set_max_downtime)
 {
     const WireDomainHyperFlagsArgs *in = args;
@@ -145,9 +175,13 @@ HANDLER(migrate_set_max_downtime)
     if (!domain)
         return FALSE;
     domain_lock(domain);
-    domain->max_downtime_ms = in->value;
+    gboolean ok = domain_check_active(domain, error);
+    if (ok) {
+        domain->max_downtime_ms = in->value;
+        ok = set_moving_parameter(domain, "downtime-limit", in->value, error);
+    }
     domain_unlock(domain);
-    return TRUE;
+    return ok;
 }
 
 HANDLER(migrate_get_max_downtime)
@@ -158,9 +192,10 @@ HANDLER(migrate_get_max_downtime)
     if (!domain)
         return FALSE;
     domain_lock(domain);
+    const gboolean active = domain_check_active(domain, error);
     ((WireHyperRet *) ret)->value = domain->max_downtime_ms;
     domain_unlock(domain);
-    return TRUE;
+    return active;
 }
 
 HANDLER(migrate_set_max_speed)
@@ -168,12 +203,19 @@ HANDLER(migrate_set_max_speed)
     const WireDomainHyperFlagsArgs *in = args;
     g_autoptr(Domain) domain = procedures_domain(call, &in->dom, error);
 
-    if (!domain)
+    if (!domain || !check_speed_flags(in->flags, error))
         return FALSE;
+    if (in->value > MAX_SPEED_MIB) {
+        quasar_set_error(error, VIR_ERR_OVERFLOW, "bandwidth must be less than %" G_GINT64_FORMAT,
+                         MAX_SPEED_MIB + 1);
+        return FALSE;
+    }
     domain_lock(domain);
     domain->max_speed_mib = in->value;
+    const gboolean ok = set_moving_parameter(domain, "max-bandwidth",
+                                             in->value ? in->value << 20 : MAX_SPEED_MIB << 20, error);
     domain_unlock(domain);
-    return TRUE;
+    return ok;
 }
 
 HANDLER(migrate_get_max_speed)
@@ -181,10 +223,10 @@ HANDLER(migrate_get_max_speed)
     const WireDomainFlagsArgs *in = args;
     g_autoptr(Domain) domain = procedures_domain(call, &in->dom, error);
 
-    if (!domain)
+    if (!domain || !check_speed_flags(in->flags, error))
         return FALSE;
     domain_lock(domain);
-    ((WireHyperRet *) ret)->value = domain->max_speed_mib;
+    ((WireHyperRet *) ret)->value = domain->max_speed_mib ? domain->max_speed_mib : MAX_SPEED_MIB;
     domain_unlock(domain);
     return TRUE;
 }

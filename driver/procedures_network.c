@@ -34,6 +34,13 @@ answer_network(void *ret, Network *network)
     return TRUE;
 }
 
+// A pair of opposite flags: none or both of them set filters nothing.
+static gboolean
+flags_admit(guint flags, guint yes, guint no, gboolean value)
+{
+    return !(flags & (yes | no)) || (flags & (value ? yes : no));
+}
+
 HANDLER(network_list_all_wire)
 {
     const WireListArgs *in = args;
@@ -44,9 +51,12 @@ HANDLER(network_list_all_wire)
     for (guint i = 0; i < all->len; i++) {
         const Network *network = g_ptr_array_index(all, i);
 
-        if ((in->flags & (VIR_CONNECT_LIST_NETWORKS_ACTIVE | VIR_CONNECT_LIST_NETWORKS_INACTIVE)) &&
-            !(in->flags &
-              (network->active ? VIR_CONNECT_LIST_NETWORKS_ACTIVE : VIR_CONNECT_LIST_NETWORKS_INACTIVE)))
+        if (!flags_admit(in->flags, VIR_CONNECT_LIST_NETWORKS_ACTIVE, VIR_CONNECT_LIST_NETWORKS_INACTIVE,
+                         network->active) ||
+            !flags_admit(in->flags, VIR_CONNECT_LIST_NETWORKS_PERSISTENT, VIR_CONNECT_LIST_NETWORKS_TRANSIENT,
+                         network->persistent) ||
+            !flags_admit(in->flags, VIR_CONNECT_LIST_NETWORKS_AUTOSTART,
+                         VIR_CONNECT_LIST_NETWORKS_NO_AUTOSTART, network->autostart))
             continue;
         if (in->need_results)
             encode_network(&out->nets.nets_val[out->nets.nets_len++], network);
@@ -55,28 +65,48 @@ HANDLER(network_list_all_wire)
     return TRUE;
 }
 
-HANDLER(network_num)
+static gboolean
+answer_count(RpcCall *call, gboolean active, WireIntRet *out)
 {
     g_autoptr(GPtrArray) all = network_list_all(call_networks(call));
 
     for (guint i = 0; i < all->len; i++)
-        ((WireIntRet *) ret)->value += ((Network *) g_ptr_array_index(all, i))->active;
+        out->value += ((Network *) g_ptr_array_index(all, i))->active == active;
     return TRUE;
+}
+
+static gboolean
+answer_names(RpcCall *call, gboolean active, int most, WireNamesRet *out)
+{
+    g_autoptr(GPtrArray) all = network_list_all(call_networks(call));
+
+    out->names.names_val = g_new0(char *, all->len + 1);
+    for (guint i = 0; i < all->len && (int) out->names.names_len < most; i++) {
+        const Network *network = g_ptr_array_index(all, i);
+        if (network->active == active)
+            out->names.names_val[out->names.names_len++] = g_strdup(network->def->name);
+    }
+    return TRUE;
+}
+
+HANDLER(network_num)
+{
+    return answer_count(call, TRUE, ret);
+}
+
+HANDLER(network_num_defined)
+{
+    return answer_count(call, FALSE, ret);
 }
 
 HANDLER(network_names)
 {
-    const WireIntArgs *in = args;
-    WireNamesRet *out = ret;
-    g_autoptr(GPtrArray) all = network_list_all(call_networks(call));
+    return answer_names(call, TRUE, ((const WireIntArgs *) args)->value, ret);
+}
 
-    out->names.names_val = g_new0(char *, all->len + 1);
-    for (guint i = 0; i < all->len && (int) out->names.names_len < in->value; i++) {
-        const Network *network = g_ptr_array_index(all, i);
-        if (network->active)
-            out->names.names_val[out->names.names_len++] = g_strdup(network->def->name);
-    }
-    return TRUE;
+HANDLER(network_names_defined)
+{
+    return answer_names(call, FALSE, ((const WireIntArgs *) args)->value, ret);
 }
 
 HANDLER(network_lookup_name)
@@ -150,6 +180,30 @@ HANDLER(network_get_persistent)
 {
     g_autoptr(Network) network = call_network(call, &((const WireNetworkArgs *) args)->net, error);
 
-    ((WireIntRet *) ret)->value = network != NULL;
+    if (network)
+        ((WireIntRet *) ret)->value = network->persistent;
     return network != NULL;
+}
+
+HANDLER(network_set_autostart)
+{
+    const WireNetworkIntArgs *in = args;
+    g_autoptr(Network) network = call_network(call, &in->net, error);
+
+    return network &&
+           network_list_set_autostart(call_networks(call), network->def->name, in->value != 0, error);
+}
+
+HANDLER(network_get_bridge_name)
+{
+    g_autoptr(Network) network = call_network(call, &((const WireNetworkArgs *) args)->net, error);
+
+    if (!network)
+        return FALSE;
+    if (network->def->bridge)
+        ((WireTextRet *) ret)->text = g_strdup(network->def->bridge);
+    else
+        quasar_set_error(error, VIR_ERR_INTERNAL_ERROR, "network '%s' does not have a bridge name.",
+                         network->def->name);
+    return network->def->bridge != NULL;
 }

@@ -49,6 +49,21 @@ format_cell(Writer *writer, const Capabilities *capabilities)
 }
 
 static void
+format_security_model(Writer *writer, const char *label)
+{
+    static const char *const types[] = {"kvm", "qemu"};
+    writer_begin(writer, "secmodel");
+    writer_text(writer, "model", "dac");
+    writer_text(writer, "doi", "0");
+    for (gsize i = 0; i < G_N_ELEMENTS(types); i++) {
+        writer_begin(writer, "baselabel");
+        writer_attribute(writer, "type", types[i]);
+        writer_content(writer, label);
+    }
+    writer_end(writer);
+}
+
+static void
 format_host(Writer *writer, const Capabilities *capabilities)
 {
     writer_begin(writer, "host");
@@ -66,6 +81,8 @@ format_host(Writer *writer, const Capabilities *capabilities)
     format_cell(writer, capabilities);
     writer_end(writer);
     writer_end(writer);
+    if (capabilities->security_label)
+        format_security_model(writer, capabilities->security_label);
     writer_end(writer);
 }
 

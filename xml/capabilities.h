@@ -40,6 +40,7 @@ struct Capabilities {
     gsize n_cpus;
     const CapabilitiesGuest *guests;
     gsize n_guests;
+    const char *security_label; // "+UID:+GID" of emulators; NULL: not written
 };
 
 // Caller frees. Source: formatcaps.

@@ -110,6 +110,38 @@ test_missing_file(void **state)
     assert_int_equal(quasar_error_code(error), VIR_ERR_SYSTEM_ERROR);
 }
 
+// Lines "#key = value" of a file that we install, as an administrator would uncomment them.
+static void
+check_installed_file(const char *name, guint keys)
+{
+    const char *srcdir = g_getenv("srcdir");
+    g_autofree char *path = g_build_filename(srcdir ? srcdir : ".", "driver", name, NULL);
+    g_autofree char *text = NULL;
+    g_autoptr(GString) uncommented = g_string_new(NULL);
+    g_autoptr(Config) config = config_new();
+    g_autoptr(GError) error = NULL;
+    guint found = 0;
+
+    assert_true(g_file_get_contents(path, &text, NULL, NULL));
+    g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
+    for (char **line = lines; *line; line++) {
+        if (!g_regex_match_simple("^#[a-z_]+ = ", *line, 0, 0))
+            continue;
+        g_string_append_printf(uncommented, "%s\n", *line + 1);
+        found++;
+    }
+    assert_int_equal(found, keys);
+    assert_true(config_parse(config, name, text, &error));
+    assert_true(config_parse(config, name, uncommented->str, &error));
+}
+
+static void
+test_installed_files(void **state)
+{
+    check_installed_file("virtquasard.conf", 18);
+    check_installed_file("quasar.conf", 3);
+}
+
 int
 main(void)
 {
@@ -120,6 +152,7 @@ main(void)
         cmocka_unit_test(test_bad_syntax_names_line_and_adds_nothing),
         cmocka_unit_test(test_wrong_type_is_refused),
         cmocka_unit_test(test_missing_file),
+        cmocka_unit_test(test_installed_files),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// What applications keep in a domain's <metadata>.
+#include "xml/metadata.h"
+
+#include <string.h>
+
+#include "xml/node.h"
+
+static gboolean
+node_has_namespace(const xmlNode *node, const char *uri)
+{
+    return node->ns && node->ns->href && strcmp((const char *) node->ns->href, uri) == 0;
+}
+
+// The namespace tells applications' elements apart; who asks for one knows it.
+static void
+node_strip_namespace(xmlNode *node, const char *uri)
+{
+    if (node_has_namespace(node, uri))
+        node->ns = NULL;
+    for (xmlNode *child = node->children; child; child = child->next) {
+        if (child->type == XML_ELEMENT_NODE)
+            node_strip_namespace(child, uri);
+    }
+}
+
+static void
+node_drop_declaration(xmlNode *node, const char *uri)
+{
+    for (xmlNs **link = &node->nsDef; *link; link = &(*link)->next) {
+        if (strcmp((const char *) (*link)->href, uri) != 0)
+            continue;
+        xmlNs *dropped = *link;
+        *link = dropped->next;
+        dropped->next = NULL;
+        xmlFreeNs(dropped);
+        return;
+    }
+}
+
+char *
+metadata_element(const char *metadata, const char *uri)
+{
+    g_autoptr(NodeDocument) document = metadata ? node_document_parse(metadata, "metadata", NULL) : NULL;
+
+    if (!document)
+        return NULL;
+    xmlNode *root = xmlDocGetRootElement(document);
+    for (xmlNode *node = root->children; node; node = node->next) {
+        if (node->type != XML_ELEMENT_NODE || !node_has_namespace(node, uri))
+            continue;
+        node_strip_namespace(node, uri);
+        node_drop_declaration(node, uri);
+        return node_verbatim(node);
+    }
+    return NULL;
+}
