@@ -33,7 +33,6 @@ domain_new(Driver *driver, const DomainDef *def)
     domain->max_downtime_ms = DOMAIN_MAX_DOWNTIME_MS;
     domain->messages = g_ptr_array_new_with_free_func(g_free);
     domain->vnets = g_ptr_array_new();
-    domain->original_owners = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     return domain;
 }
 
@@ -56,8 +55,8 @@ domain_unref(Domain *domain)
             vnet_client_free(g_ptr_array_index(domain->vnets, i));
     g_ptr_array_unref(domain->vnets);
     g_ptr_array_unref(domain->messages);
-    g_hash_table_unref(domain->original_owners);
     g_clear_pointer(&domain->consoles, g_hash_table_unref);
+    json_decref(domain->last_known);
     g_free(domain->run_dir);
     g_free(domain->name);
     job_clear(&domain->job);

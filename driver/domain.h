@@ -3,6 +3,7 @@
 #pragma once
 
 #include <glib.h>
+#include <jansson.h>
 #include <libvirt/libvirt.h>
 #include <sys/types.h>
 
@@ -41,17 +42,23 @@ struct Domain {
     Qmp *qmp;            // shared: take domain_qmp()
     GPtrArray *vnets;    // VnetClient*, one for each interface of `live`, NULL entries where there is none
     gint64 started_at;   // wall clock, s
+    gboolean starting;   // between begin of a start and its end; its emulator's pid may not be known
     gboolean destroying; // the coming death is ours: report destroyed, not crashed
     gboolean shutdown_by_guest; // SHUTDOWN event seen, guest-initiated
     gboolean shutdown_seen;
-    gboolean fake_reboot;     // reboot asked through ACPI: reset and continue instead of ending
-    gboolean stop_expected;   // a STOP event that we caused is to come
-    gboolean resume_expected; // the same of RESUME
-    gboolean incoming;        // waits for a migration stream; not a guest yet
+    gboolean reboot_ended;         // what shut down was a reboot, by on_reboot
+    gboolean fake_reboot;          // reboot asked through ACPI: reset and continue instead of ending
+    gboolean stop_expected;        // a STOP event that we caused is to come
+    gboolean resume_expected;      // the same of RESUME
+    gboolean incoming;             // waits for a migration stream; not a guest yet
+    gint64 stopped_us, resumed_us; // of the last STOP and RESUME events, g_get_monotonic_time(); 0: none
 
-    GPtrArray *messages;         // char*: what virDomainGetMessages shows
-    GHashTable *original_owners; // path -> "uid:gid" of image files lent to the emulator's user
-    GHashTable *consoles;        // alias -> ConsoleHolder (console.c)
+    GPtrArray *messages;  // char*: what virDomainGetMessages shows
+    GHashTable *consoles; // alias -> ConsoleHolder (console.c)
+
+    json_t *last_known;           // stats.c: what the emulator answered last, by command; NULL: nothing yet
+    guint64 last_known_run;       // the run (generation) that it is about
+    gint64 emulator_silent_until; // stats.c: it is not asked before that (monotonic us), as it did not answer
 
     Job job;
     guint64 max_downtime_ms;
@@ -95,8 +102,9 @@ typedef gboolean (*OwnershipHook)(Domain *domain, gpointer data, GError **error)
 void domain_set_ownership_hook(OwnershipHook hook, gpointer data);
 gboolean domain_may_run(Domain *domain, GError **error);
 
-// Told (lock held, before the run-time fields are cleared) that a domain's emulator is gone; migration ends
-// its job there.
+// Told (lock held, before the run-time fields are cleared) that a domain's emulator is gone: by its own
+// death, by destroy, or while no daemon watched. Not when migration itself ends it. Must not block; migration
+// ends its job there, or has its thread do so.
 typedef void (*DomainStoppedHook)(Domain *domain, int reason, gpointer data);
 void domain_set_stopped_hook(DomainStoppedHook hook, gpointer data);
 void domain_call_stopped_hook(Domain *domain, int reason);

@@ -2,14 +2,19 @@
 // The shared state's construction: directories, user, threads.
 #include "driver/driver.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <pwd.h>
+#include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "base/error.h"
 #include "base/file.h"
 #include "driver/domains.h"
 #include "driver/event.h"
+#include "driver/process_images.h"
 
 typedef struct {
     DriverWork work;
@@ -19,6 +24,7 @@ typedef struct {
 
 // Deferred work is short (an emulator's end, a fake reboot) but may wait for a job.
 #define DEFERRED_THREADS 8
+#define LOCK_WAIT_US     (2 * G_TIME_SPAN_SECOND)
 
 Driver *
 driver_new(const char *prefix)
@@ -30,6 +36,8 @@ driver_new(const char *prefix)
     driver->run_dir = g_strconcat(base, "/run/libvirt/quasar", NULL);
     driver->state_dir = g_strconcat(base, LOCALSTATEDIR "/lib/libvirt/quasar", NULL);
     driver->log_dir = g_strconcat(base, LOCALSTATEDIR "/log/libvirt/quasar", NULL);
+    driver->cache_dir = g_strconcat(base, LOCALSTATEDIR "/cache/libvirt/quasar", NULL);
+    driver->lock_fd = -1;
     driver->emulator_uid = getuid();
     driver->emulator_gid = getgid();
     return driver;
@@ -67,7 +75,54 @@ make_directories(Driver *driver, GError **error)
     return file_make_directory(driver->autostart_dir, 0755, error) &&
            file_make_directory(driver->run_dir, 0755, error) &&
            file_make_directory(driver->state_dir, 0755, error) &&
-           file_make_directory(driver->log_dir, 0755, error);
+           file_make_directory(driver->log_dir, 0755, error) &&
+           file_make_directory(driver->cache_dir, 0755, error);
+}
+
+// Two daemons would start and end each other's guests. The lock goes with the process, however it ends.
+static gboolean
+take_lock(Driver *driver, GError **error)
+{
+    g_autofree char *path = g_build_filename(driver->run_dir, "driver.pid", NULL);
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    driver->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
+    if (driver->lock_fd < 0) {
+        quasar_set_system_error(error, errno, "cannot open %s", path);
+        return FALSE;
+    }
+    // A daemon that was killed has it until the kernel is through with its end.
+    gint64 deadline = g_get_monotonic_time() + LOCK_WAIT_US;
+    gboolean locked;
+    while (!(locked = fcntl(driver->lock_fd, F_SETLK, &lock) == 0) && g_get_monotonic_time() < deadline)
+        g_usleep(20000);
+    if (!locked) {
+        g_autofree char *pid = NULL;
+        g_file_get_contents(path, &pid, NULL, NULL);
+        quasar_set_error(error, VIR_ERR_OPERATION_FAILED,
+                         "another virtquasard (pid %s) runs with %s; end it first",
+                         pid && *pid ? g_strchomp(pid) : "unknown", driver->run_dir);
+        return FALSE;
+    }
+    g_autofree char *text = g_strdup_printf("%d\n", (int) getpid());
+    if (ftruncate(driver->lock_fd, 0) == 0 &&
+        pwrite(driver->lock_fd, text, strlen(text), 0) == (ssize_t) strlen(text))
+        return TRUE;
+    quasar_set_system_error(error, errno, "cannot write %s", path);
+    return FALSE;
+}
+
+gboolean
+driver_should_autostart(Driver *driver)
+{
+    // The run-time directory is empty after a boot.
+    g_autofree char *path = g_build_filename(driver->run_dir, "autostarted", NULL);
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+    if (fd < 0 && errno != EEXIST)
+        g_warning("cannot create %s: %s", path, g_strerror(errno));
+    if (fd < 0)
+        return FALSE;
+    close(fd);
+    return TRUE;
 }
 
 static gpointer
@@ -93,8 +148,9 @@ run_deferred(gpointer data, gpointer opaque)
 gboolean
 driver_init(Driver *driver, GMainContext *main, GError **error)
 {
-    if (!make_directories(driver, error))
+    if (!make_directories(driver, error) || !take_lock(driver, error))
         return FALSE;
+    driver->images = image_ledger_new(driver->state_dir);
     driver->main = g_main_context_ref(main ? main : g_main_context_default());
     driver->events = event_bus_new();
     driver->domains = domain_list_new();
@@ -130,6 +186,7 @@ driver_free(Driver *driver)
     if (driver->emulator_thread)
         stop_threads(driver);
     g_clear_pointer(&driver->domains, domain_list_free);
+    g_clear_pointer(&driver->images, image_ledger_free);
     g_clear_pointer(&driver->emulator, g_main_context_unref);
     g_clear_pointer(&driver->main, g_main_context_unref);
     g_clear_pointer(&driver->events, event_bus_free);
@@ -140,6 +197,9 @@ driver_free(Driver *driver)
     g_free(driver->run_dir);
     g_free(driver->state_dir);
     g_free(driver->log_dir);
+    g_free(driver->cache_dir);
+    if (driver->lock_fd >= 0)
+        close(driver->lock_fd);
     g_free(driver->emulator_user);
     g_free(driver);
 }

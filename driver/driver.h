@@ -12,6 +12,7 @@ typedef struct DomainList DomainList;
 typedef struct EventBus EventBus;
 typedef struct NetworkList NetworkList; // driver/networks.h
 typedef struct Config Config;           // driver/config.h
+typedef struct ImageLedger ImageLedger; // driver/process_images.h
 
 // One per process, made by main() before any thread of ours runs and never freed while they run. Fields are
 // set once, in this order: directories and user, contexts, events, domains (driver_init does these three),
@@ -22,6 +23,8 @@ typedef struct Driver {
     char *run_dir;        // /run/libvirt/quasar: status files, per-guest directories
     char *state_dir;      // LOCALSTATEDIR/lib/libvirt/quasar
     char *log_dir;        // LOCALSTATEDIR/log/libvirt/quasar
+    char *cache_dir;      // LOCALSTATEDIR/cache/libvirt/quasar: what can be found out again
+    int lock_fd;          // run_dir/driver.pid, locked: one daemon for these directories; -1: none
 
     uid_t emulator_uid;         // whom QEMU runs as
     gid_t emulator_gid;         //
@@ -36,6 +39,7 @@ typedef struct Driver {
 
     EventBus *events;
     DomainList *domains;
+    ImageLedger *images;
     NetworkList *networks;
     TlsCredentials *credentials; // what we show as a server; NULL: no certificates, no TLS
     TlsCredentials
@@ -51,7 +55,8 @@ Driver *driver_new(const char *prefix);
 gboolean driver_set_user(Driver *driver, const char *user, const char *group, GError **error);
 
 // Creates the directories, the event bus, the domain list and the deferred workers, and starts the emulator
-// thread. `main` may be NULL (the default context).
+// thread. `main` may be NULL (the default context). VIR_ERR_OPERATION_FAILED when another daemon uses these
+// directories, naming it.
 gboolean driver_init(Driver *driver, GMainContext *main, GError **error);
 
 // Stops the threads and frees all; guests run on.
@@ -61,6 +66,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Driver, driver_free)
 // Runs `work` on a thread that may block, soon; any thread.
 typedef void (*DriverWork)(Driver *driver, gpointer data);
 void driver_defer(Driver *driver, DriverWork work, gpointer data, GDestroyNotify free_data);
+
+// TRUE once for each boot of the host: then guests with an autostart link are to be started.
+gboolean driver_should_autostart(Driver *driver);
 
 static inline EventBus *
 driver_events(Driver *driver)

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "driver/domain.h"
+#include "driver/store.h"
 
 static const char *const job_names[] = {"none", "modify", "suspend", "destroy", "abort"};
 static const char *const async_names[] = {"none", "start", "migration out", "migration in", "save"};
@@ -103,7 +104,35 @@ job_begin_async(Domain *domain, AsyncJob async, int operation, guint mask, GErro
     job->abort_data = NULL;
     job->current = (JobStats){
         .type = VIR_DOMAIN_JOB_UNBOUNDED, .operation = operation, .started_us = g_get_monotonic_time()};
+    store_save_status_soon(domain);
     return TRUE;
+}
+
+void
+job_inherit(Domain *domain, AsyncJob async, int operation, gint64 started_us)
+{
+    Job *job = &domain->job;
+    if (async <= ASYNC_NONE || async > ASYNC_SAVE)
+        return;
+    job->async = async;
+    job->async_owner = NULL;
+    job->async_mask = JOB_MASK_DEFAULT;
+    job->current = (JobStats){.type = VIR_DOMAIN_JOB_UNBOUNDED,
+                              .operation = operation,
+                              .started_us = started_us - g_get_real_time() + g_get_monotonic_time()};
+}
+
+void
+job_end_inherited(Domain *domain, int result)
+{
+    if (domain->job.async != ASYNC_NONE && !domain->job.async_owner)
+        job_end_async(domain, result);
+}
+
+gint64
+job_started_wall_us(const Job *job)
+{
+    return job->current.started_us + g_get_real_time() - g_get_monotonic_time();
 }
 
 void
@@ -128,6 +157,7 @@ job_end_async(Domain *domain, int result)
     job->abort = NULL;
     job->abort_data = NULL;
     g_cond_broadcast(&job->changed);
+    store_save_status_soon(domain);
     if (result != VIR_DOMAIN_JOB_COMPLETED)
         return;
     DomainEvent event;

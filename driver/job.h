@@ -92,6 +92,15 @@ void job_set_abort(Domain *domain, gboolean (*abort)(gpointer data, GError **err
 // completed ones and, for a completed job, the JOB_COMPLETED event is emitted.
 void job_end_async(Domain *domain, int result);
 
+// A job that an earlier daemon began and whose thread is gone: it is shown, and admits what every async job
+// admits, until the guest ends or runs again (job_end_inherited()) or a migration's own end is reached.
+// started_us: wall clock.
+void job_inherit(Domain *domain, AsyncJob async, int operation, gint64 started_us);
+// Ends it if it is such a job.
+void job_end_inherited(Domain *domain, int result);
+// When the async job began, wall clock in us.
+gint64 job_started_wall_us(const Job *job);
+
 // Asks the async job to end. VIR_ERR_OPERATION_INVALID when there is none or it has passed the point where it
 // can be aborted (its abort function says so). Called with the domain locked; drops the lock meanwhile.
 gboolean job_abort(Domain *domain, GError **error);

@@ -131,16 +131,36 @@ check_start_flags(unsigned int flags, GError **error)
     return check_flags(flags, known, "virDomainCreateWithFlags", error);
 }
 
+static void
+save_status(Domain *domain)
+{
+    g_autoptr(GError) error = NULL;
+    if (!store_save_status(domain, &error))
+        g_warning("domain '%s': %s", domain->name, error->message);
+}
+
+// A definition read from disk lacks what is a run's own, such as aliases. Drops the lock meanwhile.
+static gboolean
+complete(Domain *domain, DomainDef *def, GError **error)
+{
+    domain_unlock(domain);
+    gboolean ok = process_assign(domain->driver, def, error);
+    domain_lock(domain);
+    return ok;
+}
+
 // With the job begun. Takes `def`.
 static gboolean
 start_locked(Domain *domain, DomainDef *def, unsigned int flags, GError **error)
 {
     g_autoptr(DomainDef) owned = def;
     const ProcessOptions options = {.paused = (flags & VIR_DOMAIN_START_PAUSED) != 0};
-    if (!domain_may_run(domain, error) || !process_start(domain, g_steal_pointer(&owned), &options, error))
+    if (!complete(domain, owned, error) || !domain_may_run(domain, error) ||
+        !process_start(domain, g_steal_pointer(&owned), &options, error))
         return FALSE;
     if (options.paused) {
         domain_set_state(domain, VIR_DOMAIN_PAUSED, VIR_DOMAIN_PAUSED_USER);
+        save_status(domain);
     } else if (!process_continue(domain, VIR_DOMAIN_RUNNING_BOOTED, error)) {
         process_kill(domain, FALSE, NULL);
         process_cleanup(domain, VIR_DOMAIN_SHUTOFF_FAILED);
@@ -213,6 +233,9 @@ lifecycle_destroy(Domain *domain, unsigned int flags, GError **error)
         return FALSE;
     domain_lock(domain);
     guint64 generation = domain->generation;
+    // A daemon that comes after us must not take this end for a crash.
+    if (domain_is_active(domain))
+        save_status(domain);
     // Before the job: whoever holds it may wait for this very emulator.
     gboolean ok = process_kill(domain, (flags & VIR_DOMAIN_DESTROY_GRACEFUL) != 0, error);
     if (!ok)
@@ -251,6 +274,7 @@ powerdown(Domain *domain, gboolean reboot, GError **error)
         quasar_set_error(error, VIR_ERR_OPERATION_INVALID, "domain is not running: resume it first");
     } else {
         domain->fake_reboot = reboot;
+        store_save_status_soon(domain);
         ok = command(domain, monitor_system_powerdown, error);
     }
     end(domain);
@@ -294,9 +318,15 @@ lifecycle_suspend(Domain *domain, GError **error)
 {
     if (!begin_active(domain, JOB_SUSPEND, error))
         return FALSE;
+    // A move that is held up by what the guest writes is helped along by suspending it (virsh's --timeout);
+    // it runs again where the move ends.
+    const gboolean moving = domain->job.async == ASYNC_MIGRATION_OUT;
     gboolean ok = domain->state == VIR_DOMAIN_PAUSED;
-    if (!ok && (ok = process_pause(domain, VIR_DOMAIN_PAUSED_USER, error)))
-        domain_emit_lifecycle(domain, VIR_DOMAIN_EVENT_SUSPENDED, VIR_DOMAIN_EVENT_SUSPENDED_PAUSED);
+    if (!ok &&
+        (ok = process_pause(domain, moving ? VIR_DOMAIN_PAUSED_MIGRATION : VIR_DOMAIN_PAUSED_USER, error)))
+        domain_emit_lifecycle(domain, VIR_DOMAIN_EVENT_SUSPENDED,
+                              moving ? VIR_DOMAIN_EVENT_SUSPENDED_MIGRATED
+                                     : VIR_DOMAIN_EVENT_SUSPENDED_PAUSED);
     end(domain);
     return ok;
 }
@@ -358,21 +388,70 @@ reset_and_continue(Domain *domain, GError **error)
     return process_continue(domain, VIR_DOMAIN_RUNNING_BOOTED, error);
 }
 
+// For what the guest did by itself, which cannot be refused: waits for the job as long as it takes. FALSE: it
+// does not run any more.
+static gboolean
+begin_guests_own(Domain *domain)
+{
+    domain_lock(domain);
+    while (!job_begin(domain, JOB_DESTROY, NULL))
+        g_warning("domain '%s': waiting for its job to act on what the guest did", domain->name);
+    if (domain_is_active(domain) && !domain->destroying)
+        return TRUE;
+    end(domain);
+    return FALSE;
+}
+
+// What cannot be reset is ended; its death is handled where all deaths are.
+static void
+reset_or_end(Domain *domain, gboolean restart)
+{
+    g_autoptr(GError) error = NULL;
+    if (restart && reset_and_continue(domain, &error))
+        return;
+    if (error)
+        g_warning("domain '%s' cannot be restarted and is ended: %s", domain->name, error->message);
+    // A daemon that comes after us must not take this end for a crash.
+    if (domain_is_active(domain))
+        save_status(domain);
+    process_kill(domain, FALSE, NULL);
+}
+
 void
 lifecycle_guest_shut_down(Domain *domain)
 {
-    g_autoptr(GError) error = NULL;
-    if (!begin_active(domain, JOB_DESTROY, &error))
+    if (!begin_guests_own(domain))
         return;
-    gboolean restart = domain->fake_reboot || domain->live->on_poweroff == DOMAIN_LIFECYCLE_RESTART;
-    if (domain->live->on_poweroff == DOMAIN_LIFECYCLE_PRESERVE && !domain->fake_reboot) {
-        end(domain);
-        return;
-    }
-    // What cannot be reset is ended; its death is handled where all deaths are.
-    if (!domain->destroying && (!restart || !reset_and_continue(domain, &error)))
-        process_kill(domain, FALSE, NULL);
+    DomainLifecycle action = domain->reboot_ended  ? DOMAIN_LIFECYCLE_DESTROY
+                             : domain->fake_reboot ? DOMAIN_LIFECYCLE_RESTART
+                                                   : domain->live->on_poweroff;
+    if (action != DOMAIN_LIFECYCLE_PRESERVE)
+        reset_or_end(domain, action == DOMAIN_LIFECYCLE_RESTART);
     end(domain);
+}
+
+void
+lifecycle_guest_crashed(Domain *domain)
+{
+    if (!begin_guests_own(domain))
+        return;
+    DomainLifecycle action = domain->live->on_crash;
+    if (action != DOMAIN_LIFECYCLE_PRESERVE)
+        reset_or_end(domain, action == DOMAIN_LIFECYCLE_RESTART);
+    end(domain);
+}
+
+static int
+stopped_detail(int reason)
+{
+    switch (reason) {
+    case VIR_DOMAIN_SHUTOFF_DESTROYED:
+        return VIR_DOMAIN_EVENT_STOPPED_DESTROYED;
+    case VIR_DOMAIN_SHUTOFF_SHUTDOWN:
+        return VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN;
+    default:
+        return VIR_DOMAIN_EVENT_STOPPED_FAILED;
+    }
 }
 
 void
@@ -382,12 +461,10 @@ lifecycle_emulator_ended(Domain *domain, guint64 generation)
     while (!job_begin(domain, JOB_DESTROY, NULL))
         g_warning("domain '%s': waiting for its job to notice that the emulator has ended", domain->name);
     if (domain->generation == generation && domain_is_active(domain)) {
-        if (domain->destroying)
-            stopped(domain, VIR_DOMAIN_SHUTOFF_DESTROYED, VIR_DOMAIN_EVENT_STOPPED_DESTROYED);
-        else if (domain->shutdown_seen)
-            stopped(domain, VIR_DOMAIN_SHUTOFF_SHUTDOWN, VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN);
-        else
-            stopped(domain, VIR_DOMAIN_SHUTOFF_CRASHED, VIR_DOMAIN_EVENT_STOPPED_FAILED);
+        int reason = process_end_reason(domain);
+        stopped(domain, reason,
+                domain->state == VIR_DOMAIN_CRASHED ? VIR_DOMAIN_EVENT_STOPPED_CRASHED
+                                                    : stopped_detail(reason));
     }
     job_end(domain);
     domain_unlock(domain);

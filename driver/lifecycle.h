@@ -38,9 +38,12 @@ gboolean lifecycle_set_autostart(Domain *domain, gboolean autostart, GError **er
 // Starts what has an autostart link and is not running; failures are logged.
 void lifecycle_autostart(Driver *driver);
 
-// The guest has powered off: ends its emulator, or resets it for a reboot that was asked through ACPI.
-// Deferred worker.
+// The guest has powered off, or rebooted where <on_reboot> says destroy: ends its emulator, resets it (a
+// reboot that was asked through ACPI, <on_poweroff> restart) or leaves it as it stands (preserve). Deferred
+// worker.
 void lifecycle_guest_shut_down(Domain *domain);
+// The guest has panicked: as <on_crash> says. Deferred worker.
+void lifecycle_guest_crashed(Domain *domain);
 
 // Called on a deferred worker when the emulator of run `generation` has ended.
 void lifecycle_emulator_ended(Domain *domain, guint64 generation);

@@ -2,29 +2,25 @@
 // A guest's processes: start, find again, end.
 #include "driver/process.h"
 
-#include <errno.h>
-#include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/error.h"
 #include "driver/domains.h"
 #include "driver/lifecycle.h"
-#include "driver/networks.h"
+#include "driver/process_images.h"
+#include "driver/process_nics.h"
 #include "driver/store.h"
+#include "emulator/bundled.h"
 #include "emulator/command.h"
 #include "emulator/image.h"
 #include "emulator/launch.h"
 #include "emulator/monitor.h"
 #include "emulator/probe.h"
 
-#define DEFAULT_EMULATOR "/usr/bin/qemu-system-x86_64"
-#define CONNECT_MS       30000
-#define RECONNECT_MS     5000
-#define TERM_GRACE_MS    3000
-#define GRACEFUL_MS      10000
-#define LOG_TAIL         1024
+#define CONNECT_MS    30000
+#define TERM_GRACE_MS 3000
+#define GRACEFUL_MS   10000
+#define LOG_TAIL      1024
 
 // One run of a domain, as its watch sees it: freed by the worker that handles the end.
 typedef struct {
@@ -46,10 +42,20 @@ emulator_user(const Driver *driver)
     return (EmulatorUser){.uid = driver->emulator_uid, .gid = driver->emulator_gid};
 }
 
+typedef struct {
+    const EmulatorProbe *probe;
+    gboolean tcg;
+} MachineChoice;
+
+// An emulated guest whose owner leaves the version open gets a machine on which it can move to any host.
 static char *
 canonical_machine(const char *arch G_GNUC_UNUSED, const char *machine, gpointer opaque)
 {
-    return g_strdup(emulator_probe_machine(opaque, machine));
+    const MachineChoice *choice = opaque;
+    const char *name = emulator_probe_machine(choice->probe, machine);
+    if (name && choice->tcg && !g_str_equal(name, machine))
+        name = emulator_probe_steady_machine(choice->probe, name);
+    return g_strdup(name);
 }
 
 static gboolean
@@ -104,15 +110,16 @@ gboolean
 process_assign(Driver *driver, DomainDef *def, GError **error)
 {
     const EmulatorUser user = emulator_user(driver);
-    const char *binary = def->emulator ? def->emulator : DEFAULT_EMULATOR;
-    g_autoptr(EmulatorProbe) probe = emulator_probe(binary, &user, NULL, error);
+    const char *binary = def->emulator ? def->emulator : emulator_default();
+    g_autoptr(EmulatorProbe) probe = emulator_probe(binary, &user, driver->cache_dir, error);
     if (!probe)
         return FALSE;
+    MachineChoice choice = {.probe = probe, .tcg = def->virt_type == DOMAIN_VIRT_QEMU};
     const DomainDefaults defaults = {.arch = probe->arch,
                                      .emulator = binary,
                                      .default_machine = "q35",
                                      .canonical_machine = canonical_machine,
-                                     .opaque = probe};
+                                     .opaque = &choice};
     for (guint i = 0; i < def->disks->len; i++) {
         DomainDisk *disk = g_ptr_array_index(def->disks, i);
         if (!probe_format(driver, &disk->image, error) || !fill_chain(driver, &disk->image, error))
@@ -121,74 +128,30 @@ process_assign(Driver *driver, DomainDef *def, GError **error)
     return domain_def_assign(def, &defaults, error);
 }
 
-// Lends one file. Files that all may read and that the guest only reads stay whose they are, because
-// guests share them.
-static gboolean
-lend_file(Domain *domain, const char *path, gboolean writable, GError **error)
-{
-    const Driver *driver = domain->driver;
-    struct stat st;
-    if (stat(path, &st) < 0) {
-        quasar_set_system_error(error, errno, "cannot access '%s' of domain '%s'", path, domain->name);
-        return FALSE;
-    }
-    if (!driver->dynamic_ownership || (!writable && (st.st_mode & S_IROTH)))
-        return TRUE;
-    if (st.st_uid == driver->emulator_uid && st.st_gid == driver->emulator_gid)
-        return TRUE;
-    if (chown(path, driver->emulator_uid, driver->emulator_gid) < 0) {
-        quasar_set_system_error(error, errno, "cannot give '%s' to the emulator's user", path);
-        return FALSE;
-    }
-    domain_lock(domain);
-    g_hash_table_replace(domain->original_owners, g_strdup(path),
-                         g_strdup_printf("%u:%u", (guint) st.st_uid, (guint) st.st_gid));
-    domain_unlock(domain);
-    return TRUE;
-}
-
-static gboolean
-lend_images(Domain *domain, const DomainDef *def, GError **error)
-{
-    for (guint i = 0; i < def->disks->len; i++) {
-        const DomainDisk *disk = g_ptr_array_index(def->disks, i);
-        for (const DomainImage *image = &disk->image; image; image = image->backing) {
-            gboolean writable = image == &disk->image && !disk->readonly && disk->device == DOMAIN_DISK_DISK;
-            if (image->path && !lend_file(domain, image->path, writable, error))
-                return FALSE;
-        }
-    }
-    return (!def->kernel || lend_file(domain, def->kernel, FALSE, error)) &&
-           (!def->initrd || lend_file(domain, def->initrd, FALSE, error));
-}
-
-static void
-restore_images(Domain *domain)
-{
-    GHashTableIter iter;
-    gpointer path, owner;
-    g_hash_table_iter_init(&iter, domain->original_owners);
-    while (g_hash_table_iter_next(&iter, &path, &owner)) {
-        guint uid, gid;
-        if (sscanf(owner, "%u:%u", &uid, &gid) == 2 && chown(path, uid, gid) < 0 && errno != ENOENT)
-            g_warning("cannot give '%s' back to %s: %s", (char *) path, (char *) owner, g_strerror(errno));
-    }
-    g_hash_table_remove_all(domain->original_owners);
-}
-
 static char **
-build_command(Domain *domain, const DomainDef *def, gboolean incoming, GError **error)
+build_command(Domain *domain, const DomainDef *def, const ProcessOptions *options, GError **error)
 {
     const EmulatorUser user = emulator_user(domain->driver);
-    const char *binary = def->emulator ? def->emulator : DEFAULT_EMULATOR;
-    g_autoptr(EmulatorProbe) probe = emulator_probe(binary, &user, NULL, error);
+    const char *binary = def->emulator ? def->emulator : emulator_default();
+    g_autoptr(EmulatorProbe) probe = emulator_probe(binary, &user, domain->driver->cache_dir, error);
     if (!probe)
         return NULL;
     const EmulatorRun run = {.directory = domain->run_dir,
                              .binary = binary,
-                             .incoming = incoming,
-                             .loses_tcg_stores = probe->loses_tcg_stores};
+                             .incoming = options->incoming != NULL,
+                             .loses_tcg_stores = probe->loses_tcg_stores,
+                             .ram_kib = options->ram_kib};
     return emulator_command(def, &run, error);
+}
+
+gboolean
+process_check_arrival(Driver *driver, const DomainDef *def, const EmulatorTraits *source, gboolean paused,
+                      GError **error)
+{
+    const EmulatorUser user = emulator_user(driver);
+    g_autoptr(EmulatorProbe) probe = emulator_probe(def->emulator, &user, driver->cache_dir, error);
+    return probe && emulator_traits_may_move(source, probe->traits, def->machine,
+                                             def->virt_type == DOMAIN_VIRT_QEMU, paused, error);
 }
 
 static void
@@ -214,15 +177,16 @@ emulator_exited(pid_t pid G_GNUC_UNUSED, gpointer opaque)
     driver_defer(run->domain->driver, run_ended, run, run_free);
 }
 
-static gboolean
-watch_process(Domain *domain, const EmulatorProcess *process, GError **error)
+gboolean
+process_watch(Domain *domain, GError **error)
 {
+    const EmulatorProcess process = {.pid = domain->pid, .start_time = domain->pid_start};
     Run *run = g_new0(Run, 1);
     run->domain = domain_ref(domain);
     run->generation = domain->generation;
     g_autoptr(GError) failure = NULL;
     // The worker that frees `run` first waits for the domain's lock, which is held here.
-    run->watch = emulator_watch(process, domain->driver->emulator, emulator_exited, run, &failure);
+    run->watch = emulator_watch(&process, domain->driver->emulator, emulator_exited, run, &failure);
     if (run->watch)
         return TRUE;
     run_free(run);
@@ -230,13 +194,74 @@ watch_process(Domain *domain, const EmulatorProcess *process, GError **error)
     return FALSE;
 }
 
-static Qmp *
-connect_qmp(Domain *domain, pid_t pid, int timeout_ms, GError **error)
+Qmp *
+process_connect_monitor(Domain *domain, pid_t pid, int timeout_ms, GError **error)
 {
     g_autofree char *path = g_build_filename(domain->run_dir, "monitor.sock", NULL);
-    const QmpCallbacks callbacks = {
-        .event = emulator_event, .opaque = domain_ref(domain), .destroy = (GDestroyNotify) domain_unref};
+    const QmpCallbacks callbacks = {.event = emulator_event,
+                                    .closed = process_monitor_lost,
+                                    .opaque = domain_ref(domain),
+                                    .destroy = (GDestroyNotify) domain_unref};
     return qmp_connect(domain->driver->emulator, path, pid, timeout_ms, &callbacks, error);
+}
+
+// What the emulator complained about, when it is that another has an image open.
+static gboolean
+explain_lock(const Domain *domain, const DomainDef *def, const char *complaint, GError **error)
+{
+    if (!strstr(complaint, "Failed to get ") || !strstr(complaint, " lock"))
+        return FALSE;
+    for (guint i = 0; i < def->disks->len; i++) {
+        const DomainDisk *disk = g_ptr_array_index(def->disks, i);
+        for (const DomainImage *image = &disk->image; image && image->path; image = image->backing) {
+            g_autofree char *named = g_strdup_printf("[%s]", image->path);
+            if (!strstr(complaint, named))
+                continue;
+            g_autofree char *holder = images_find_holder(domain, image->path);
+            quasar_set_error(error, VIR_ERR_RESOURCE_BUSY,
+                             "image '%s' of disk '%s' is in use by %s: end that first, or let both share it "
+                             "with <shareable/>",
+                             image->path, disk->target, holder ? holder : "a process that cannot be seen");
+            return TRUE;
+        }
+    }
+    return FALSE;
+}
+
+static void
+set_destroyed(const Domain *domain, GError **error)
+{
+    quasar_set_error(error, VIR_ERR_OPERATION_ABORTED, "domain '%s' was destroyed while it was starting",
+                     domain->name);
+}
+
+// `problem` is why its monitor could not be reached.
+static void
+explain_start(const Domain *domain, const DomainDef *def, goffset log_start, const GError *problem,
+              GError **error)
+{
+    g_autofree char *log = domain_log_path((Domain *) domain);
+    g_autofree char *complaint = emulator_log_tail(log, log_start, LOG_TAIL);
+    if (domain->destroying)
+        set_destroyed(domain, error);
+    else if (!explain_lock(domain, def, complaint, error))
+        quasar_set_error(error, quasar_error_code(problem), "the emulator did not start: %s (its log is %s)",
+                         *complaint ? complaint : problem->message, log);
+}
+
+// Known from here on to whoever wants to end it, and to a daemon that comes after us.
+static gboolean
+record_process(Domain *domain, const EmulatorProcess *process, GError **error)
+{
+    domain_lock(domain);
+    domain->pid = process->pid;
+    domain->pid_start = process->start_time;
+    // Who asked for its end until now has seen no process to kill.
+    gboolean ok = !domain->destroying && store_save_status(domain, error);
+    if (domain->destroying)
+        set_destroyed(domain, error);
+    domain_unlock(domain);
+    return ok;
 }
 
 static gboolean
@@ -244,68 +269,32 @@ launch(Domain *domain, const DomainDef *def, const ProcessOptions *options, Star
 {
     const EmulatorUser user = emulator_user(domain->driver);
     g_autofree char *log = domain_log_path(domain);
-    if (!lend_images(domain, def, error) || !emulator_run_directory_create(domain->run_dir, &user, error))
+    g_autoptr(GError) problem = NULL;
+    if (!process_check_stray(domain, error) || !images_lend(domain, def, error) ||
+        !emulator_run_directory_create(domain->run_dir, &user, error))
         return FALSE;
-    g_auto(GStrv) argv = build_command(domain, def, options->incoming != NULL, error);
-    if (!argv || !emulator_launch((const char *const *) argv, &user, log, &started->process, error))
+    g_auto(GStrv) argv = build_command(domain, def, options, error);
+    if (!argv || !emulator_launch((const char *const *) argv, &user, log, &started->process, error) ||
+        !record_process(domain, &started->process, error))
         return FALSE;
-    started->qmp = connect_qmp(domain, started->process.pid, CONNECT_MS, error);
-    if (started->qmp)
-        return TRUE;
-    g_autofree char *tail = emulator_log_tail(log, LOG_TAIL);
-    g_prefix_error(error, "the emulator did not start (%s): ", tail);
-    return FALSE;
+    started->qmp = process_connect_monitor(domain, started->process.pid, CONNECT_MS, &problem);
+    if (!started->qmp)
+        explain_start(domain, def, started->process.log_start, problem, error);
+    return started->qmp != NULL;
 }
 
-static char *
-interface_nic(Domain *domain, const DomainInterface *interface, GError **error)
-{
-    if (interface->type == DOMAIN_INTERFACE_DIRECT)
-        return g_strdup(interface->source_dev);
-    if (!domain->driver->networks) {
-        quasar_set_error(error, VIR_ERR_NO_NETWORK, "no network '%s': this daemon has no networks",
-                         interface->network);
-        return NULL;
-    }
-    return network_list_resolve_nic(domain->driver->networks, interface->network, error);
-}
-
-static VnetClient *
-spawn_vnet(Domain *domain, const DomainInterface *interface, guint index, GError **error)
-{
-    g_autofree char *nic = interface_nic(domain, interface, error);
-    if (!nic)
-        return NULL;
-    g_autofree char *mac = domain_mac_format(interface->mac);
-    g_autofree char *stream = g_strdup_printf("%s/net%u.sock", domain->run_dir, index);
-    g_autofree char *control = g_strdup_printf("%s/net%u.ctl", domain->run_dir, index);
-    g_autofree char *log = domain_log_path(domain);
-    const VnetSpec spec = {.name = domain->name,
-                           .nic = nic,
-                           .mac = mac,
-                           .stream_path = stream,
-                           .control_path = control,
-                           .user = domain->driver->emulator_user,
-                           .log_path = log};
-    return vnet_client_spawn(&spec, error);
-}
-
+// What the command line cannot say. A guest that comes from elsewhere brings its balloon's size along.
 static gboolean
-spawn_vnets(Domain *domain, const DomainDef *def, gboolean armed, Started *started, GError **error)
+adjust_devices(const DomainDef *def, gboolean incoming, Qmp *qmp, GError **error)
 {
     for (guint i = 0; i < def->interfaces->len; i++) {
         const DomainInterface *interface = g_ptr_array_index(def->interfaces, i);
-        VnetClient *client = NULL;
-        if (interface->type != DOMAIN_INTERFACE_USER) {
-            client = spawn_vnet(domain, interface, i, error);
-            if (!client)
-                return FALSE;
-        }
-        g_ptr_array_add(started->vnets, client);
-        if (client && !armed && !vnet_client_activate(client, FALSE, NULL, error))
+        if (interface->link == TRISTATE_OFF && !monitor_set_link(qmp, interface->info.alias, FALSE, error))
             return FALSE;
     }
-    return TRUE;
+    gboolean balloon = g_strcmp0(def->memballoon.model, "virtio") == 0;
+    return incoming || !balloon || def->current_memory_kib >= def->memory_kib ||
+           monitor_balloon(qmp, def->current_memory_kib, error);
 }
 
 static void
@@ -349,7 +338,10 @@ begin_run(Domain *domain, DomainDef *def, gboolean incoming)
     domain->live = def;
     domain->generation++;
     domain->incoming = incoming;
+    domain->starting = TRUE;
     domain->destroying = domain->shutdown_seen = domain->shutdown_by_guest = domain->fake_reboot = FALSE;
+    domain->reboot_ended = FALSE;
+    domain->stopped_us = domain->resumed_us = 0;
     domain->stop_expected = domain->resume_expected = FALSE;
     domain->started_at = g_get_real_time() / G_USEC_PER_SEC;
     domain_clear_messages(domain);
@@ -363,24 +355,14 @@ begin_run(Domain *domain, DomainDef *def, gboolean incoming)
 static gboolean
 adopt(Domain *domain, Started *started, GError **error)
 {
-    domain->pid = started->process.pid;
-    domain->pid_start = started->process.start_time;
+    domain->starting = FALSE;
     domain->qmp = g_steal_pointer(&started->qmp);
     g_ptr_array_unref(domain->vnets);
     domain->vnets = g_steal_pointer(&started->vnets);
-    return store_save_status(domain, error) && watch_process(domain, &started->process, error);
-}
-
-static void
-free_vnets(GPtrArray *vnets, gboolean quit)
-{
-    for (guint i = 0; i < vnets->len; i++) {
-        VnetClient *client = g_ptr_array_index(vnets, i);
-        if (client && quit)
-            vnet_client_quit(client, NULL);
-        g_clear_pointer(&client, vnet_client_free);
-    }
-    g_ptr_array_set_size(vnets, 0);
+    if (!store_save_status(domain, error) || !process_watch(domain, error))
+        return FALSE;
+    nics_watch(domain);
+    return TRUE;
 }
 
 static void
@@ -389,7 +371,7 @@ undo_start(Domain *domain, Started *started)
     // Whatever adopt() has taken is ended by process_kill() and process_cleanup() in the same way.
     g_clear_pointer(&started->qmp, qmp_unref);
     if (started->vnets) {
-        free_vnets(started->vnets, TRUE);
+        nics_release(started->vnets, TRUE);
         g_ptr_array_unref(started->vnets);
     }
     if (started->process.pid > 0)
@@ -401,11 +383,14 @@ undo_start(Domain *domain, Started *started)
 gboolean
 process_start(Domain *domain, DomainDef *def, const ProcessOptions *options, GError **error)
 {
-    Started started = {.vnets = g_ptr_array_new()};
-    begin_run(domain, def, options->incoming != NULL);
+    Started started = {.vnets = NULL};
+    gboolean incoming = options->incoming != NULL;
+    begin_run(domain, def, incoming);
+    gboolean ok = store_save_status(domain, error);
     domain_unlock(domain);
-    gboolean ok = launch(domain, def, options, &started, error) &&
-                  spawn_vnets(domain, def, options->vnet_armed, &started, error);
+    ok = ok && launch(domain, def, options, &started, error) &&
+         adjust_devices(def, incoming, started.qmp, error) &&
+         (started.vnets = nics_spawn(domain, def, options->vnet_armed, error));
     if (ok) {
         fill_ptys(domain, def, started.qmp);
         domain_lock(domain);
@@ -415,14 +400,6 @@ process_start(Domain *domain, DomainDef *def, const ProcessOptions *options, GEr
     }
     undo_start(domain, &started);
     return FALSE;
-}
-
-static void
-save_status_or_warn(Domain *domain)
-{
-    g_autoptr(GError) error = NULL;
-    if (!store_save_status(domain, &error))
-        g_warning("domain '%s': %s", domain->name, error->message);
 }
 
 Qmp *
@@ -451,7 +428,9 @@ process_continue(Domain *domain, int running_reason, GError **error)
     if (ok && generation == domain->generation && domain_is_active(domain)) {
         domain->incoming = FALSE;
         domain_set_state(domain, VIR_DOMAIN_RUNNING, running_reason);
-        save_status_or_warn(domain);
+        job_end_inherited(domain, domain->job.async == ASYNC_MIGRATION_IN ? VIR_DOMAIN_JOB_COMPLETED
+                                                                          : VIR_DOMAIN_JOB_FAILED);
+        store_save_status_soon(domain);
     } else if (!ok) {
         domain->resume_expected = FALSE;
     }
@@ -471,7 +450,7 @@ process_pause(Domain *domain, int paused_reason, GError **error)
     domain_lock(domain);
     if (ok && generation == domain->generation && domain_is_active(domain)) {
         domain_set_state(domain, VIR_DOMAIN_PAUSED, paused_reason);
-        save_status_or_warn(domain);
+        store_save_status_soon(domain);
     } else if (!ok) {
         domain->stop_expected = FALSE;
     }
@@ -510,15 +489,17 @@ process_cleanup(Domain *domain, int shutoff_reason)
         qmp_close(domain->qmp);
     g_clear_pointer(&domain->qmp, qmp_unref);
     // vnet ends by itself when QEMU's socket closes; waiting for its answer here would hold the lock.
-    free_vnets(domain->vnets, FALSE);
+    nics_release(domain->vnets, FALSE);
     g_clear_pointer(&domain->consoles, g_hash_table_unref);
     if (domain->run_dir)
         emulator_run_directory_remove(domain->run_dir);
     g_clear_pointer(&domain->run_dir, g_free);
-    restore_images(domain);
+    images_give_back(domain);
     store_remove_status(domain);
+    job_end_inherited(domain, VIR_DOMAIN_JOB_FAILED);
     domain->pid = 0;
     domain->pid_start = 0;
+    domain->starting = FALSE;
     domain->incoming = FALSE;
     domain->updated = FALSE;
     domain_list_release_id(domain->driver->domains, domain);
@@ -528,44 +509,12 @@ process_cleanup(Domain *domain, int shutoff_reason)
         domain_list_remove(domain->driver->domains, domain);
 }
 
-static void
-attach_vnets(Domain *domain)
+int
+process_end_reason(const Domain *domain)
 {
-    for (guint i = 0; i < domain->live->interfaces->len; i++) {
-        const DomainInterface *interface = g_ptr_array_index(domain->live->interfaces, i);
-        g_autofree char *control = g_strdup_printf("%s/net%u.ctl", domain->run_dir, i);
-        g_autoptr(GError) error = NULL;
-        VnetClient *client =
-            interface->type == DOMAIN_INTERFACE_USER ? NULL : vnet_client_attach(control, &error);
-        if (error)
-            g_warning("domain '%s': network interface %u: %s", domain->name, i, error->message);
-        g_ptr_array_add(domain->vnets, client);
-    }
-}
-
-// Before anything is served, so that waiting with the lock held keeps nobody waiting.
-gboolean
-process_reconnect(Domain *domain, GError **error)
-{
-    const EmulatorProcess process = {.pid = domain->pid, .start_time = domain->pid_start};
-    if (!emulator_is_alive(&process)) {
-        quasar_set_error(error, VIR_ERR_OPERATION_FAILED, "its emulator (pid %d) is gone", (int) domain->pid);
-        return FALSE;
-    }
-    domain->generation++;
-    g_autoptr(GError) failure = NULL;
-    g_autofree char *status = NULL;
-    gboolean running;
-    domain_unlock(domain);
-    Qmp *qmp = connect_qmp(domain, process.pid, RECONNECT_MS, &failure);
-    gboolean answered = qmp && monitor_query_status(qmp, &running, &status, &failure);
-    domain_lock(domain);
-    domain->qmp = qmp;
-    // A frozen emulator is still a guest: it keeps its last known state.
-    if (!answered)
-        g_warning("domain '%s': its emulator does not answer: %s", domain->name, failure->message);
-    else if (running != (domain->state == VIR_DOMAIN_RUNNING))
-        emulator_state_from_runstate(status, &domain->state, &domain->reason);
-    attach_vnets(domain);
-    return watch_process(domain, &process, error);
+    if (domain->starting)
+        return VIR_DOMAIN_SHUTOFF_FAILED;
+    if (domain->destroying)
+        return VIR_DOMAIN_SHUTOFF_DESTROYED;
+    return domain->shutdown_seen ? VIR_DOMAIN_SHUTOFF_SHUTDOWN : VIR_DOMAIN_SHUTOFF_CRASHED;
 }

@@ -5,11 +5,13 @@
 #include <jansson.h>
 
 #include "driver/domain.h"
+#include "emulator/traits.h"
 
 typedef struct {
     const char *incoming; // NULL: boot; else the argument of -incoming ("defer")
     gboolean paused;      // do not cont
     gboolean vnet_armed;  // vnets start in their standby role (destination of a migration)
+    guint64 ram_kib;      // RAM of the guest that comes (EmulatorTraits); 0: the definition's
 } ProcessOptions;
 
 // Starts the guest of `def` (taken; becomes domain->live) and returns when QMP answers and every vnet is
@@ -18,8 +20,8 @@ typedef struct {
 // (STARTING_UP, or MIGRATION with incoming).
 gboolean process_start(Domain *domain, DomainDef *def, const ProcessOptions *options, GError **error);
 
-// Continues it and sets RUNNING with the reason, writes the status file; no event. Locked, drops the lock
-// meanwhile.
+// Continues it and sets RUNNING with the reason; no event. The status file is written soon after, not within
+// the guest's pause. Locked, drops the lock meanwhile.
 gboolean process_continue(Domain *domain, int running_reason, GError **error);
 
 // Stops it and sets PAUSED with the reason; no event. Locked, drops the lock meanwhile.
@@ -33,13 +35,33 @@ gboolean process_kill(Domain *domain, gboolean graceful, GError **error);
 // frees live; sets SHUTOFF with the reason. A transient domain is taken off the list. Emits no event. Locked.
 void process_cleanup(Domain *domain, int shutoff_reason);
 
-// After a restart: finds the guest that `domain` (loaded from its status file) describes. FALSE: it is gone;
-// the caller cleans up.
+// Why a domain whose emulator is gone is shut off (virDomainShutoffReason), as far as we had a part in it.
+int process_end_reason(const Domain *domain);
+
+// After a restart: finds the guest that `domain` (loaded from its status file) describes, with its monitor
+// and its vnets. FALSE: it is gone, or its start was not finished (what there is of it is killed then); the
+// caller cleans up. Locked, drops the lock meanwhile.
 gboolean process_reconnect(Domain *domain, GError **error);
 
 // Gives the definition all that it leaves open: addresses, machine version, CPU model, and formats of images
 // (probed once). Blocks.
 gboolean process_assign(Driver *driver, DomainDef *def, GError **error);
+
+// Whether a guest of this definition (assigned) may come from such an emulator to ours; nothing is started.
+// Blocks.
+gboolean process_check_arrival(Driver *driver, const DomainDef *def, const EmulatorTraits *source,
+                               gboolean paused, GError **error);
+
+// Between process.c and process_reconnect.c. A monitor on the domain's run-time directory; blocks, without
+// the lock. `pid` as qmp_connect().
+Qmp *process_connect_monitor(Domain *domain, pid_t pid, int timeout_ms, GError **error);
+// Locked: the process's end is handed to lifecycle_emulator_ended().
+gboolean process_watch(Domain *domain, GError **error);
+// VIR_ERR_OPERATION_FAILED when a process that is not ours runs the guest of this UUID (its status file was
+// lost, another daemon started it): two must never run. Without the lock.
+gboolean process_check_stray(const Domain *domain, GError **error);
+// The emulator thread's word that a monitor connection is gone. While its emulator lives, another is made.
+void process_monitor_lost(Qmp *qmp, gpointer domain);
 
 // emulator_events.c: what the QMP connection calls on the emulator thread. `data` is the domain.
 void emulator_event(Qmp *qmp, const char *name, json_t *data, gint64 received_us, gpointer domain);

@@ -11,6 +11,7 @@
 #include "driver/domains.h"
 #include "driver/lifecycle.h"
 #include "driver/process.h"
+#include "driver/process_images.h"
 
 gboolean
 store_save_definition(Domain *domain, const DomainDef *def, GError **error)
@@ -48,52 +49,91 @@ store_set_autostart(Domain *domain, gboolean autostart, GError **error)
     return TRUE;
 }
 
-// One line "path=uid:gid" for each image lent; paths are escaped so that they can hold newlines.
 static char *
-format_owners(GHashTable *owners)
+number_text(gint64 number)
 {
-    g_autoptr(GString) text = g_string_new(NULL);
-    GHashTableIter iter;
-    gpointer path, owner;
-    g_hash_table_iter_init(&iter, owners);
-    while (g_hash_table_iter_next(&iter, &path, &owner)) {
-        g_autofree char *escaped = g_uri_escape_string(path, "/", FALSE);
-        g_string_append_printf(text, "%s%s=%s", text->len ? " " : "", escaped, (const char *) owner);
-    }
-    return g_strdup(text->str);
+    return g_strdup_printf("%" G_GINT64_FORMAT, number);
 }
 
-static void
-parse_owners(const char *text, GHashTable *owners)
+static const char *
+yes_or_no(gboolean value)
 {
-    g_auto(GStrv) entries = g_strsplit(text ? text : "", " ", -1);
-    for (char **entry = entries; *entry; entry++) {
-        g_auto(GStrv) halves = g_strsplit(*entry, "=", 2);
-        if (!halves[0] || !halves[1])
-            continue;
-        char *path = g_uri_unescape_string(halves[0], NULL);
-        if (path)
-            g_hash_table_replace(owners, path, g_strdup(halves[1]));
-    }
+    return value ? "yes" : "no";
 }
 
 gboolean
 store_save_status(Domain *domain, GError **error)
 {
+    const Job *job = &domain->job;
     g_autofree char *path = domain_status_path(domain);
-    g_autofree char *state = g_strdup_printf("%d", domain->state);
-    g_autofree char *reason = g_strdup_printf("%d", domain->reason);
-    g_autofree char *pid = g_strdup_printf("%d", (int) domain->pid);
-    g_autofree char *pid_start = g_strdup_printf("%" G_GUINT64_FORMAT, domain->pid_start);
-    g_autofree char *started = g_strdup_printf("%" G_GINT64_FORMAT, domain->started_at);
-    g_autofree char *owners = format_owners(domain->original_owners);
-    const char *const pairs[] = {"state",   state,   "reason",   reason,
-                                 "pid",     pid,     "pidStart", pid_start,
-                                 "started", started, "runDir",   domain->run_dir ? domain->run_dir : "",
-                                 "owners",  owners,  "incoming", domain->incoming ? "yes" : "no",
-                                 NULL};
+    g_autofree char *state = number_text(domain->state);
+    g_autofree char *reason = number_text(domain->reason);
+    g_autofree char *pid = number_text(domain->pid);
+    g_autofree char *pid_start = number_text((gint64) domain->pid_start);
+    g_autofree char *started = number_text(domain->started_at);
+    g_autofree char *downtime = number_text((gint64) domain->max_downtime_ms);
+    g_autofree char *speed = number_text((gint64) domain->max_speed_mib);
+    g_autofree char *async = number_text(job->async);
+    g_autofree char *operation = number_text(job->current.operation);
+    g_autofree char *began =
+        number_text(job->async == ASYNC_NONE ? 0 : job_started_wall_us(job) / G_USEC_PER_SEC);
+    const char *const pairs[] = {
+        "state",        state,
+        "reason",       reason,
+        "pid",          pid,
+        "pidStart",     pid_start,
+        "started",      started,
+        "runDir",       domain->run_dir ? domain->run_dir : "",
+        "incoming",     yes_or_no(domain->incoming),
+        "starting",     yes_or_no(domain->starting),
+        "destroying",   yes_or_no(domain->destroying),
+        "shutdownSeen", yes_or_no(domain->shutdown_seen),
+        "fakeReboot",   yes_or_no(domain->fake_reboot),
+        "maxDowntime",  downtime,
+        "maxSpeed",     speed,
+        "job",          async,
+        "jobOperation", operation,
+        "jobStarted",   began,
+        NULL,
+    };
     g_autofree char *xml = domain_def_format_status(domain->live, domain->id, pairs);
     return file_replace(path, xml, -1, 0600, error);
+}
+
+typedef struct {
+    Domain *domain;
+    guint64 generation;
+} Save;
+
+static void
+save_free(gpointer data)
+{
+    Save *save = data;
+    domain_unref(save->domain);
+    g_free(save);
+}
+
+static void
+save_now(Driver *driver G_GNUC_UNUSED, gpointer data)
+{
+    const Save *save = data;
+    Domain *domain = save->domain;
+    g_autoptr(GError) error = NULL;
+    domain_lock(domain);
+    if (domain_is_active(domain) && domain->generation == save->generation &&
+        !store_save_status(domain, &error))
+        g_warning("domain '%s': %s", domain->name, error->message);
+    domain_unlock(domain);
+}
+
+void
+store_save_status_soon(Domain *domain)
+{
+    if (!domain_is_active(domain) || !domain->live)
+        return;
+    Save *save = g_new0(Save, 1);
+    *save = (Save){.domain = domain_ref(domain), .generation = domain->generation};
+    driver_defer(domain->driver, save_now, save, save_free);
 }
 
 void
@@ -112,6 +152,12 @@ number_of(GHashTable *pairs, const char *key)
     return text ? g_ascii_strtoull(text, NULL, 10) : 0;
 }
 
+static gboolean
+is_yes(GHashTable *pairs, const char *key)
+{
+    return g_strcmp0(g_hash_table_lookup(pairs, key), "yes") == 0;
+}
+
 static void
 fill_from_status(Domain *domain, DomainDef *def, int id, GHashTable *pairs)
 {
@@ -123,8 +169,15 @@ fill_from_status(Domain *domain, DomainDef *def, int id, GHashTable *pairs)
     domain->pid_start = number_of(pairs, "pidStart");
     domain->started_at = (gint64) number_of(pairs, "started");
     domain->run_dir = g_strdup(g_hash_table_lookup(pairs, "runDir"));
-    domain->incoming = g_strcmp0(g_hash_table_lookup(pairs, "incoming"), "yes") == 0;
-    parse_owners(g_hash_table_lookup(pairs, "owners"), domain->original_owners);
+    domain->incoming = is_yes(pairs, "incoming");
+    domain->starting = is_yes(pairs, "starting");
+    domain->destroying = is_yes(pairs, "destroying");
+    domain->shutdown_seen = is_yes(pairs, "shutdownSeen");
+    domain->fake_reboot = is_yes(pairs, "fakeReboot");
+    domain->max_downtime_ms = number_of(pairs, "maxDowntime");
+    domain->max_speed_mib = number_of(pairs, "maxSpeed");
+    job_inherit(domain, (AsyncJob) number_of(pairs, "job"), (int) number_of(pairs, "jobOperation"),
+                (gint64) number_of(pairs, "jobStarted") * G_USEC_PER_SEC);
 }
 
 Domain *
@@ -138,8 +191,9 @@ store_read_status(Driver *driver, const char *path, GError **error)
     g_autoptr(DomainDef) def = domain_def_parse_status(xml, &id, &pairs, error);
     if (!def)
         return NULL;
-    if (id < 0 || !def->uuid || number_of(pairs, "pid") == 0) {
-        quasar_set_error(error, VIR_ERR_INTERNAL_ERROR, "%s: id, uuid or pid is missing", path);
+    if (id < 0 || !def->uuid || !g_hash_table_lookup(pairs, "runDir") ||
+        (number_of(pairs, "pid") == 0 && !is_yes(pairs, "starting"))) {
+        quasar_set_error(error, VIR_ERR_INTERNAL_ERROR, "its id, uuid, run-time directory or pid is missing");
         return NULL;
     }
     gboolean created;
@@ -188,9 +242,10 @@ load_status(Driver *driver, const char *path, GError **error)
     g_autoptr(GError) gone = NULL;
     domain_lock(domain);
     if (!process_reconnect(domain, &gone)) {
+        int reason = process_end_reason(domain);
         g_message("domain '%s' ended while no daemon watched: %s", domain->name, gone->message);
-        domain_call_stopped_hook(domain, VIR_DOMAIN_SHUTOFF_CRASHED);
-        process_cleanup(domain, VIR_DOMAIN_SHUTOFF_CRASHED);
+        domain_call_stopped_hook(domain, reason);
+        process_cleanup(domain, reason);
     }
     domain_unlock(domain);
 }
@@ -221,4 +276,18 @@ store_load(Driver *driver)
 {
     each_document(driver, driver->definition_dir, load_definition);
     each_document(driver, driver->run_dir, load_status);
+    images_give_back_unused(driver);
+}
+
+void
+store_settle_jobs(Driver *driver)
+{
+    g_autoptr(GPtrArray) active = domain_list_filter(driver->domains, VIR_CONNECT_LIST_DOMAINS_ACTIVE);
+    for (guint i = 0; i < active->len; i++) {
+        Domain *domain = g_ptr_array_index(active, i);
+        domain_lock(domain);
+        if (domain_may_run(domain, NULL))
+            job_end_inherited(domain, VIR_DOMAIN_JOB_FAILED);
+        domain_unlock(domain);
+    }
 }

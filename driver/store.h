@@ -11,12 +11,17 @@ gboolean store_set_autostart(Domain *domain, gboolean autostart, GError **error)
 
 // The status of a running domain: its XML with everything needed to find its processes again after a restart.
 gboolean store_save_status(Domain *domain, GError **error);
+// The same by a worker, as soon as the lock is free; failures are logged. For moments that must not wait.
+void store_save_status_soon(Domain *domain);
 void store_remove_status(Domain *domain);
 
 // At start-up, before anything is served: reads all definitions, then finds the running guests again and
 // cleans up after those that ended while no daemon watched. A file that cannot be read is logged and left
 // alone.
 void store_load(Driver *driver);
+// Afterwards, when the records of migrations have been read: ends the jobs that running guests had when the
+// last daemon ended, but for those of a migration that is still open.
+void store_settle_jobs(Driver *driver);
 // One status file: creates or finds the domain and fills its run-time fields. NULL on error. Returns a
 // reference.
 Domain *store_read_status(Driver *driver, const char *path, GError **error);

@@ -2,17 +2,22 @@
 // virtquasard: reads its configuration, finds its guests again, serves until told to end. Guests outlive it.
 #include <config.h> // not driver/config.h
 
+#include <errno.h>
 #include <glib-unix.h>
-#include <grp.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 #include "base/error.h"
-#include "base/file.h"
 #include "base/log.h"
 #include "driver/config.h"
 #include "driver/driver.h"
 #include "driver/lifecycle.h"
+#include "driver/listen.h"
 #include "driver/migration/migration.h"
 #include "driver/migration/resolve.h"
 #include "driver/networks.h"
@@ -124,54 +129,14 @@ set_up(Driver *driver, const Arguments *arguments, GError **error)
         return FALSE;
 
     g_autofree char *networks = g_build_filename(driver->definition_dir, "networks", NULL);
-    driver->networks = network_list_new(networks);
+    g_autofree char *active_networks = g_build_filename(driver->run_dir, "networks", NULL);
+    driver->networks = network_list_new(networks, active_networks, driver->events);
     if (!load_credentials(driver, error))
         return FALSE;
     store_load(driver);
     resolve_start(driver);
+    store_settle_jobs(driver);
     return TRUE;
-}
-
-static gboolean
-listen_unix(RpcServer *server, const Config *config, GError **error)
-{
-    const char *directory = "/run/libvirt", *group = "libvirt";
-    gboolean group_asked;
-    const struct group *entry;
-
-    if (!config_string(config, "unix_sock_dir", &directory, error))
-        return FALSE;
-    const char *before = group;
-    if (!config_string(config, "unix_sock_group", &group, error))
-        return FALSE;
-    group_asked = group != before;
-    entry = getgrnam(group);
-    if (!entry && group_asked) {
-        quasar_set_error(error, VIR_ERR_CONFIG_UNSUPPORTED,
-                         "unix_sock_group names group '%s', which does not exist", group);
-        return FALSE;
-    }
-
-    g_autofree char *full = g_build_filename(directory, "virtquasard-sock", NULL);
-    g_autofree char *read_only = g_build_filename(directory, "virtquasard-sock-ro", NULL);
-    return file_make_directory(directory, 0755, error) &&
-           rpc_server_listen_unix(server, full, entry ? 0770 : 0700, entry ? entry->gr_gid : (gid_t) -1,
-                                  FALSE, error) &&
-           rpc_server_listen_unix(server, read_only, 0777, (gid_t) -1, TRUE, error);
-}
-
-static gboolean
-listen_tls(RpcServer *server, Driver *driver, GError **error)
-{
-    const char *const *allowed = NULL;
-    gint64 port = 16514;
-
-    if (!driver->credentials)
-        return TRUE;
-    if (!config_number(driver->config, "tls_port", &port, error) ||
-        !config_list(driver->config, "tls_allowed_dn_list", &allowed, error))
-        return FALSE;
-    return rpc_server_listen_tls(server, NULL, (guint16) port, driver->credentials, allowed, error);
 }
 
 static void
@@ -185,6 +150,31 @@ end_on_signal(gpointer loop)
 {
     g_main_loop_quit(loop);
     return G_SOURCE_CONTINUE;
+}
+
+static void
+autostart(Driver *driver, gpointer data G_GNUC_UNUSED)
+{
+    lifecycle_autostart(driver);
+}
+
+// What systemd's Type=notify waits for: a datagram to the socket that it names.
+static void
+tell_service_manager(const char *state)
+{
+    const char *path = g_getenv("NOTIFY_SOCKET");
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    if (!path || (*path != '/' && *path != '@') || strlen(path) >= sizeof(address.sun_path))
+        return;
+    memcpy(address.sun_path, path, strlen(path));
+    if (*path == '@')
+        address.sun_path[0] = '\0';
+    const socklen_t length = offsetof(struct sockaddr_un, sun_path) + strlen(path);
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0 || sendto(fd, state, strlen(state), MSG_NOSIGNAL, (struct sockaddr *) &address, length) < 0)
+        g_warning("cannot tell the service manager %s: %s", state, g_strerror(errno));
+    if (fd >= 0)
+        close(fd);
 }
 
 int
@@ -223,9 +213,11 @@ main(int argc, char **argv)
         .peer_connected = peer_connected,
         .data = driver,
     };
+    RpcServerLimits limits = {0};
+    const gboolean limited = listen_limits(config, &limits, &error);
     g_autoptr(RpcServer) server =
-        rpc_server_new(driver->main, procedures_programs, procedures_n_programs, &callbacks, NULL);
-    if (!listen_unix(server, config, &error) || !listen_tls(server, driver, &error)) {
+        rpc_server_new(driver->main, procedures_programs, procedures_n_programs, &callbacks, &limits);
+    if (!limited || !listen_all(server, driver, &error)) {
         g_critical("%s", error->message);
         return EXIT_FAILURE;
     }
@@ -233,8 +225,11 @@ main(int argc, char **argv)
     g_autoptr(GMainLoop) loop = g_main_loop_new(driver->main, FALSE);
     g_unix_signal_add(SIGTERM, end_on_signal, loop);
     g_unix_signal_add(SIGINT, end_on_signal, loop);
-    lifecycle_autostart(driver);
+    if (driver_should_autostart(driver))
+        driver_defer(driver, autostart, NULL, NULL);
+    tell_service_manager("READY=1");
     g_main_loop_run(loop);
+    tell_service_manager("STOPPING=1");
     g_message("ends; guests run on");
     return EXIT_SUCCESS;
 }

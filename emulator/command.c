@@ -145,8 +145,8 @@ add_cpu(GPtrArray *argv, const DomainDef *def, GError **error)
 static void
 add_ram_and_smp(GPtrArray *argv, const DomainDef *def, const EmulatorRun *run)
 {
-    guint64 kib =
-        emulator_ram_kib(def->memory_kib, def->virt_type == DOMAIN_VIRT_QEMU, run->loses_tcg_stores);
+    gboolean tcg = def->virt_type == DOMAIN_VIRT_QEMU;
+    guint64 kib = run->ram_kib ? run->ram_kib : emulator_ram_kib(def->memory_kib, tcg, run->loses_tcg_stores);
     add_formatted(argv, "-m", "size=%" G_GUINT64_FORMAT "k", kib);
     // The block's name in the migration stream is "pc.ram", not the object's path, as it is without a
     // backend.
@@ -222,16 +222,29 @@ add_monitor(GPtrArray *argv, const EmulatorRun *run)
     add(argv, "-mon", "chardev=charmonitor,id=monitor,mode=control");
 }
 
-// A guest that shuts down stays until the driver has seen why and ends or resets it.
 static gboolean
-add_lifecycle(GPtrArray *argv, const DomainDef *def, GError **error)
+check_lifecycle(const DomainDef *def, GError **error)
+{
+    if (def->on_poweroff == DOMAIN_LIFECYCLE_RENAME_RESTART)
+        return unsupported(error, "element <on_poweroff>: rename-restart is not supported");
+    if (def->on_crash == DOMAIN_LIFECYCLE_RENAME_RESTART)
+        return unsupported(error, "element <on_crash>: rename-restart is not supported");
+    if (def->on_reboot != DOMAIN_LIFECYCLE_DESTROY && def->on_reboot != DOMAIN_LIFECYCLE_RESTART &&
+        def->on_reboot != DOMAIN_LIFECYCLE_DEFAULT)
+        return unsupported(error, "element <on_reboot>: only destroy and restart are supported");
+    // The emulator then makes one of the other, and which it was cannot be told after a restart of ours.
+    if (def->on_poweroff == DOMAIN_LIFECYCLE_RESTART && def->on_reboot == DOMAIN_LIFECYCLE_DESTROY)
+        return unsupported(error, "element <on_reboot>: destroy does not go with <on_poweroff> restart");
+    return TRUE;
+}
+
+// A guest that shuts down stays until the driver has seen why and ends or resets it.
+static void
+add_lifecycle(GPtrArray *argv, const DomainDef *def)
 {
     add(argv, "-no-shutdown", NULL);
     if (def->on_reboot == DOMAIN_LIFECYCLE_DESTROY)
         add(argv, "-action", "reboot=shutdown");
-    else if (def->on_reboot != DOMAIN_LIFECYCLE_RESTART && def->on_reboot != DOMAIN_LIFECYCLE_DEFAULT)
-        return unsupported(error, "element <on_reboot>: only destroy and restart are supported");
-    return TRUE;
 }
 
 static void
@@ -262,8 +275,9 @@ emulator_command(const DomainDef *def, const EmulatorRun *run, GError **error)
         return NULL;
     add_ram_and_smp(argv, def, run);
     add_monitor(argv, run);
-    if (!add_clock(argv, def, error) || !add_lifecycle(argv, def, error))
+    if (!add_clock(argv, def, error) || !check_lifecycle(def, error))
         return NULL;
+    add_lifecycle(argv, def);
     add_boot(argv, def);
     if (!emulator_devices(argv, def, run->directory, error))
         return NULL;

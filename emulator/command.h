@@ -14,6 +14,7 @@ struct EmulatorRun {
     const char *binary;        // NULL: def->emulator
     gboolean incoming;         // the state comes from elsewhere
     gboolean loses_tcg_stores; // of this binary (probe.h)
+    guint64 ram_kib;           // that the arriving guest has; 0: what the definition makes of it
 };
 
 // RAM that the guest gets for a definition of `memory_kib`; see the workaround's reason in command.c. Both

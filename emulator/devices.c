@@ -309,8 +309,6 @@ add_interface(Builder *b, guint index, GError **error)
     const char *driver = nic_driver(interface);
     if (!driver)
         return unsupported(error, "element <interface>: model '%s' is not supported", interface->model);
-    if (interface->link == TRISTATE_OFF)
-        return unsupported(error, "element <link>: state='down' is not supported yet");
     gboolean virtio = g_str_equal(driver, "virtio-net-pci");
     if (interface->mtu && !virtio)
         return unsupported(error, "element <mtu>: only virtio NICs can have it");

@@ -189,6 +189,7 @@ emulator_launch(const char *const *argv, const EmulatorUser *user, const char *l
         return FALSE;
     }
     gboolean change_user = geteuid() == 0;
+    const goffset log_start = lseek(log_fd, 0, SEEK_END);
     pid_t middle = fork();
     if (middle == 0) {
         // The middle process ends at once, so that the emulator is init's child and outlives us in peace.
@@ -212,7 +213,9 @@ emulator_launch(const char *const *argv, const EmulatorUser *user, const char *l
         // The first report is the pid; then exec closes the pipe, or a second report says why it failed.
         if (read_report(pipe_fds[0], &started) && !started.problem && !read_report(pipe_fds[0], &failed)) {
             close(pipe_fds[0]);
-            *process = (EmulatorProcess){.pid = started.pid, .start_time = emulator_start_time(started.pid)};
+            *process = (EmulatorProcess){.pid = started.pid,
+                                         .start_time = emulator_start_time(started.pid),
+                                         .log_start = MAX(log_start, 0)};
             return TRUE;
         }
     }
@@ -377,12 +380,13 @@ emulator_run_directory_path(const char *base, int id, const char *name)
 }
 
 char *
-emulator_log_tail(const char *log_file, gsize max)
+emulator_log_tail(const char *log_file, goffset start, gsize max)
 {
     g_autofree char *text = NULL;
     gsize length = 0;
-    if (!g_file_get_contents(log_file, &text, &length, NULL))
+    if (!g_file_get_contents(log_file, &text, &length, NULL) || (gsize) start >= length)
         return g_strdup("");
-    gsize start = length > max ? length - max : 0;
-    return g_utf8_make_valid(text + start, length - start);
+    gsize from = MAX((gsize) start, length > max ? length - max : 0);
+    g_autofree char *tail = g_utf8_make_valid(text + from, length - from);
+    return g_strdelimit(g_strdup(g_strstrip(tail)), "\r\n", ' ');
 }

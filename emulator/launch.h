@@ -20,6 +20,7 @@ typedef struct EmulatorProcess EmulatorProcess;
 struct EmulatorProcess {
     pid_t pid;
     guint64 start_time; // clock ticks after boot (/proc/PID/stat, field 22)
+    goffset log_start;  // where what it says begins in its log file; of emulator_launch() only
 };
 
 // Runs argv detached from us, as `user`, with no capabilities, in a session of its own, its output appended
@@ -55,5 +56,6 @@ void emulator_run_directory_remove(const char *path);
 // BASE/domain-ID-SHORTNAME, the name cut to 20 bytes so that socket paths fit in sun_path. Caller frees.
 char *emulator_run_directory_path(const char *base, int id, const char *name);
 
-// The end of a log file, at most `max` bytes, for error messages. Caller frees; "" when there is none.
-char *emulator_log_tail(const char *log_file, gsize max);
+// The end of a log file from byte `start` on, at most `max` bytes, on one line, for error messages. Caller
+// frees; "" when there is none.
+char *emulator_log_tail(const char *log_file, goffset start, gsize max);

@@ -163,6 +163,18 @@ monitor_query_balloon(Qmp *qmp, guint64 *actual_kib, GError **error)
     return TRUE;
 }
 
+gboolean
+monitor_balloon(Qmp *qmp, guint64 kib, GError **error)
+{
+    return run(qmp, "balloon", json_pack("{s:I}", "value", (json_int_t) (kib * 1024)), error);
+}
+
+gboolean
+monitor_set_link(Qmp *qmp, const char *alias, gboolean up, GError **error)
+{
+    return run(qmp, "set_link", json_pack("{s:s, s:b}", "name", alias, "up", up), error);
+}
+
 GArray *
 monitor_query_cpus(Qmp *qmp, GError **error)
 {

@@ -36,6 +36,12 @@ json_t *monitor_query_named_block_nodes(Qmp *qmp, GError **error);
 // The balloon's actual size in KiB.
 gboolean monitor_query_balloon(Qmp *qmp, guint64 *actual_kib, GError **error);
 
+// Asks the guest to give back what it has above this.
+gboolean monitor_balloon(Qmp *qmp, guint64 kib, GError **error);
+
+// The carrier of the NIC with this alias ("net0"), as the guest sees it.
+gboolean monitor_set_link(Qmp *qmp, const char *alias, gboolean up, GError **error);
+
 // Thread ids of the vCPUs in order, as GArray of int; caller frees.
 GArray *monitor_query_cpus(Qmp *qmp, GError **error);
 

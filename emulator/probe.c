@@ -21,7 +21,7 @@
 
 #define PROBE_TIMEOUT_MS 20000
 // Raise it when more is asked than before, so that older files count as misses.
-#define CACHE_FORMAT 1
+#define CACHE_FORMAT 3
 
 static GMutex table_lock;
 static GHashTable *table; // path -> EmulatorProbe
@@ -53,6 +53,7 @@ emulator_probe_unref(EmulatorProbe *probe)
     g_free(probe->package);
     g_ptr_array_unref(probe->machines);
     g_ptr_array_unref(probe->cpu_models);
+    emulator_traits_free(probe->traits);
     g_free(probe);
 }
 
@@ -65,6 +66,17 @@ emulator_probe_machine(const EmulatorProbe *probe, const char *name)
             return machine->name;
     }
     return NULL;
+}
+
+const char *
+emulator_probe_steady_machine(const EmulatorProbe *probe, const char *name)
+{
+    const char *version = strrchr(name, '-');
+    if (!version)
+        return name;
+    g_autofree char *wanted = g_strdup_printf("%.*s-quasar%s", (int) (version - name), name, version);
+    const char *found = emulator_probe_machine(probe, wanted);
+    return found ? found : name;
 }
 
 gulong
@@ -117,10 +129,11 @@ read_answers(const char *path, gint64 mtime_ns, gint64 size, json_t *answers)
 {
     int major, minor, micro;
     const char *package, *arch;
-    json_t *machines, *cpu_models;
-    if (json_unpack(answers, "{s:{s:{s:i, s:i, s:i}, s:s}, s:{s:s}, s:o, s:o}", "query-version", "qemu",
+    json_t *machines, *cpu_models, *types;
+    if (json_unpack(answers, "{s:{s:{s:i, s:i, s:i}, s:s}, s:{s:s}, s:o, s:o, s:o}", "query-version", "qemu",
                     "major", &major, "minor", &minor, "micro", &micro, "package", &package, "query-target",
-                    "arch", &arch, "query-machines", &machines, "query-cpu-definitions", &cpu_models) < 0 ||
+                    "arch", &arch, "query-machines", &machines, "query-cpu-definitions", &cpu_models,
+                    "qom-list-types", &types) < 0 ||
         major < 0 || minor < 0 || micro < 0)
         return NULL;
     EmulatorProbe *probe = g_new0(EmulatorProbe, 1);
@@ -135,11 +148,12 @@ read_answers(const char *path, gint64 mtime_ns, gint64 size, json_t *answers)
         .package = g_strdup(package),
         .machines = g_ptr_array_new_with_free_func(machine_free),
         .cpu_models = g_ptr_array_new_with_free_func(g_free),
-        .loses_tcg_stores = major < 9,
+        .traits = emulator_traits_new((guint) major, types),
         .refs = 1,
     };
     take_machines(probe, machines);
     take_cpu_models(probe, cpu_models);
+    probe->loses_tcg_stores = emulator_traits_loses_stores(probe->traits);
     return probe;
 }
 
@@ -165,7 +179,7 @@ static json_t *
 ask(GMainContext *context, int fd, GError **error)
 {
     static const char *const questions[] = {"query-version", "query-target", "query-machines",
-                                            "query-cpu-definitions"};
+                                            "query-cpu-definitions", "qom-list-types"};
     gint64 deadline_us = g_get_monotonic_time() + PROBE_TIMEOUT_MS * G_TIME_SPAN_MILLISECOND;
     g_autoptr(Qmp) qmp = qmp_new(context, fd, PROBE_TIMEOUT_MS, NULL, error);
     if (!qmp)
@@ -173,7 +187,8 @@ ask(GMainContext *context, int fd, GError **error)
     g_autoptr(json_t) answers = json_object();
     for (gsize i = 0; i < G_N_ELEMENTS(questions); i++) {
         int left_ms = MAX((deadline_us - g_get_monotonic_time()) / 1000, 0);
-        json_t *answer = qmp_execute(qmp, questions[i], NULL, left_ms, error);
+        json_t *arguments = g_str_equal(questions[i], "qom-list-types") ? emulator_traits_question() : NULL;
+        json_t *answer = qmp_execute(qmp, questions[i], arguments, left_ms, error);
         if (!answer)
             return NULL;
         json_object_set_new(answers, questions[i], answer);

@@ -5,6 +5,7 @@
 #include <glib.h>
 
 #include "emulator/launch.h"
+#include "emulator/traits.h"
 
 typedef struct EmulatorMachine EmulatorMachine;
 struct EmulatorMachine {
@@ -23,11 +24,11 @@ struct EmulatorProbe {
     gint64 size;
     char *arch; // x86_64
     guint major, minor, micro;
-    char *package;             // the distribution's own version, "" when none
-    GPtrArray *machines;       // EmulatorMachine
-    GPtrArray *cpu_models;     // char *, as -cpu takes them, without "-x86_64-cpu"
-    gboolean loses_tcg_stores; // TCG dirty tracking loses guest stores: version below 9.0 (SWITCH: 19 of 64
-                               // moves broke the guest)
+    char *package;         // the distribution's own version, "" when none
+    GPtrArray *machines;   // EmulatorMachine
+    GPtrArray *cpu_models; // char *, as -cpu takes them, without "-x86_64-cpu"
+    EmulatorTraits *traits;
+    gboolean loses_tcg_stores; // emulator_traits_loses_stores(traits)
     gint refs;                 // private
 };
 
@@ -41,6 +42,10 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(EmulatorProbe, emulator_probe_unref)
 
 // The versioned name of a machine or alias ("q35" -> "pc-q35-7.2"); NULL when there is none. Borrowed.
 const char *emulator_probe_machine(const EmulatorProbe *probe, const char *name);
+
+// The machine that is the same as this versioned one ("pc-q35-7.2") but counts time alike on every host
+// ("pc-q35-quasar-7.2"); `name` when there is none. Borrowed.
+const char *emulator_probe_steady_machine(const EmulatorProbe *probe, const char *name);
 
 // Version as libvirt counts: major * 1000000 + minor * 1000 + micro.
 gulong emulator_probe_version(const EmulatorProbe *probe);

@@ -72,6 +72,19 @@ compare_or_write(const char *path, const char *text)
     assert_string_equal(text, expected);
 }
 
+// What is written back to disk gives the same guest again, and is itself written back the same.
+static void
+check_fixed_point(const DomainDef *def, const char *expected)
+{
+    g_autofree char *xml = domain_def_format(def, DOMAIN_FORMAT_INACTIVE, -1);
+    g_autoptr(DomainDef) again = define(xml);
+    g_autofree char *xml_again = domain_def_format(again, DOMAIN_FORMAT_INACTIVE, -1);
+    g_auto(GStrv) argv = emulator_command(again, &run, NULL);
+    g_autofree char *text = lines(argv);
+    assert_string_equal(xml_again, xml);
+    assert_string_equal(text, expected);
+}
+
 static void
 check_pair(const char *path)
 {
@@ -87,6 +100,8 @@ check_pair(const char *path)
     g_autofree char *text =
         argv ? lines(argv) : g_strdup_printf("%d %s\n", quasar_error_code(error), error->message);
     compare_or_write(output, text);
+    if (argv)
+        check_fixed_point(def, text);
 }
 
 static void
@@ -136,6 +151,21 @@ test_ram(void **state G_GNUC_UNUSED)
     assert_int_equal(emulator_ram_kib(131073, FALSE, FALSE), 131080);
 }
 
+// Its other end decided what a guest that comes has, whatever this emulator would need.
+static void
+test_ram_of_a_guest_that_comes(void **state G_GNUC_UNUSED)
+{
+    g_autoptr(DomainDef) def =
+        define("<domain type='qemu'><name>a</name><memory>65536</memory><os><type>hvm</type></os></domain>");
+    EmulatorRun coming = run;
+    coming.incoming = TRUE;
+    coming.ram_kib = 65536;
+    g_auto(GStrv) here = emulator_command(def, &run, NULL);
+    g_auto(GStrv) there = emulator_command(def, &coming, NULL);
+    assert_true(g_strv_contains((const char *const *) here, "size=65544k"));
+    assert_true(g_strv_contains((const char *const *) there, "size=65536k"));
+}
+
 int
 main(void)
 {
@@ -143,6 +173,7 @@ main(void)
         cmocka_unit_test(test_pairs),
         cmocka_unit_test(test_incoming),
         cmocka_unit_test(test_ram),
+        cmocka_unit_test(test_ram_of_a_guest_that_comes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -10,9 +10,14 @@
 #include <cmocka.h>
 #include <ftw.h>
 #include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "base/error.h"
 #include "driver/domains.h"
+#include "driver/process_images.h"
 #include "driver/store.h"
 
 #define XML(name, uuid)                                                                                      \
@@ -101,7 +106,10 @@ test_status_round_trip(void **state)
         domain_set_state(domain, VIR_DOMAIN_PAUSED, VIR_DOMAIN_PAUSED_USER);
         domain->pid = 0x7ffffff0; // above pid_max: no such process
         domain->pid_start = 77;
-        g_hash_table_replace(domain->original_owners, g_strdup("/tmp/no such=file"), g_strdup("1:2"));
+        domain->run_dir = g_strdup("/run/nowhere");
+        domain->max_downtime_ms = 25;
+        domain->max_speed_mib = 100;
+        job_inherit(domain, ASYNC_MIGRATION_OUT, VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT, 1);
         assert_true(store_save_status(domain, NULL));
         path = domain_status_path(domain);
     }
@@ -112,7 +120,12 @@ test_status_round_trip(void **state)
         assert_int_equal(domain->id, 5);
         assert_int_equal(domain->state, VIR_DOMAIN_PAUSED);
         assert_int_equal(domain->pid_start, 77);
-        assert_string_equal(g_hash_table_lookup(domain->original_owners, "/tmp/no such=file"), "1:2");
+        assert_string_equal(domain->run_dir, "/run/nowhere");
+        assert_int_equal(domain->max_downtime_ms, 25);
+        assert_int_equal(domain->max_speed_mib, 100);
+        JobStats stats;
+        assert_true(job_stats(domain, FALSE, &stats));
+        assert_int_equal(stats.operation, VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT);
     }
     nftw(prefix, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
 }
@@ -128,6 +141,7 @@ test_lost_guest_is_cleaned_up(void **state)
         assert_true(store_save_definition(domain, domain->persistent, NULL));
         domain->live = domain_def_copy(domain->persistent);
         domain_list_restore_id(driver->domains, domain, 5);
+        domain->run_dir = g_strdup("/run/nowhere");
         domain->pid = 0x7ffffff0;
         domain->pid_start = 77;
         assert_true(store_save_status(domain, NULL));
@@ -168,6 +182,130 @@ test_list(void **state)
     nftw(prefix, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
 }
 
+static DomainDef *
+with_disk(const char *name, const char *uuid, const char *path)
+{
+    g_autofree char *xml = g_strdup_printf(
+        "<domain type='qemu'><name>%s</name><uuid>%s</uuid><memory>65536</memory><os><type>hvm</type></os>"
+        "<devices><disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='%s'/>"
+        "<target dev='vda' bus='virtio'/></disk></devices></domain>",
+        name, uuid, path);
+    return domain_def_parse(xml, NULL);
+}
+
+static Driver *
+make_lending_driver(const char *prefix)
+{
+    Driver *driver = make_driver(prefix);
+    driver->dynamic_ownership = TRUE;
+    driver->emulator_uid = driver->emulator_gid = 65534;
+    return driver;
+}
+
+static void
+lend_to(Driver *driver, const char *name, const char *uuid, const char *path)
+{
+    gboolean created;
+    g_autoptr(DomainDef) def = with_disk(name, uuid, path);
+    g_autoptr(Domain) domain = domain_list_add(driver->domains, driver, def, &created, NULL);
+    assert_true(images_lend(domain, def, NULL));
+    assert_true(images_lend(domain, def, NULL));
+}
+
+static uid_t
+owner(const char *path)
+{
+    struct stat st;
+    assert_int_equal(stat(path, &st), 0);
+    return st.st_uid;
+}
+
+// Two guests use one image; its owner gets it back after the second, whatever became of the daemon.
+static void
+test_images_are_given_back(void **state)
+{
+    (void) state;
+    if (geteuid() != 0)
+        skip();
+    g_autofree char *prefix = make_prefix();
+    g_autofree char *path = g_build_filename(prefix, "image", NULL);
+    g_autofree char *link = g_build_filename(prefix, "link", NULL);
+    assert_true(g_file_set_contents(path, "content", -1, NULL));
+    assert_int_equal(chown(path, 7, 8), 0);
+    assert_int_equal(symlink(path, link), 0);
+    {
+        g_autoptr(Driver) driver = make_lending_driver(prefix);
+        lend_to(driver, "web", UUID_WEB, path);
+        lend_to(driver, "other", UUID_OTHER, link);
+        assert_int_equal(owner(path), 65534);
+        g_autoptr(Domain) web = domain_list_by_name(driver->domains, "web", NULL);
+        images_give_back(web);
+        images_give_back(web);
+        assert_int_equal(owner(path), 65534);
+    }
+    {
+        // No guest runs any more.
+        g_autoptr(Driver) driver = make_lending_driver(prefix);
+        images_give_back_unused(driver);
+        assert_int_equal(owner(path), 7);
+        // What somebody has taken meanwhile is left alone.
+        lend_to(driver, "web", UUID_WEB, path);
+        assert_int_equal(chown(path, 9, 9), 0);
+        images_give_back_unused(driver);
+        assert_int_equal(owner(path), 9);
+        g_autoptr(Domain) web = domain_list_by_name(driver->domains, "web", NULL);
+        g_autoptr(DomainDef) missing = with_disk("web", UUID_WEB, "/nowhere/image");
+        g_autoptr(GError) error = NULL;
+        assert_false(images_lend(web, missing, &error));
+        assert_int_equal(quasar_error_code(error), VIR_ERR_SYSTEM_ERROR);
+        assert_non_null(strstr(error->message, "/nowhere/image"));
+    }
+    nftw(prefix, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+static void
+test_damaged_ledger(void **state)
+{
+    static const char *const texts[] = {"", "{", "[]", "{\"images\": {\"/a\": {\"uid\": 1}}}"};
+    (void) state;
+    for (gsize i = 0; i < G_N_ELEMENTS(texts); i++) {
+        g_autofree char *prefix = make_prefix();
+        g_autofree char *path = g_build_filename(prefix, "image-owners.json", NULL);
+        g_autofree char *aside = g_strconcat(path, ".damaged", NULL);
+        assert_true(g_file_set_contents(path, texts[i], -1, NULL));
+        GLogLevelFlags fatal = g_log_set_always_fatal(G_LOG_LEVEL_ERROR);
+        g_autoptr(ImageLedger) ledger = image_ledger_new(prefix);
+        g_log_set_always_fatal(fatal);
+        assert_non_null(ledger);
+        assert_false(g_file_test(path, G_FILE_TEST_EXISTS));
+        assert_true(g_file_test(aside, G_FILE_TEST_EXISTS));
+        nftw(prefix, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+    }
+}
+
+// While the process lives that the file's lock belongs to; here a child, which has its own.
+static void
+test_one_daemon(void **state)
+{
+    (void) state;
+    g_autofree char *prefix = make_prefix();
+    g_autoptr(Driver) driver = make_driver(prefix);
+    pid_t child = fork();
+    if (child == 0) {
+        g_autoptr(GError) error = NULL;
+        Driver *second = driver_new(prefix);
+        gboolean refused =
+            !driver_init(second, NULL, &error) && strstr(error->message, "another virtquasard");
+        _exit(refused ? 0 : 1);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    assert_true(driver_should_autostart(driver));
+    assert_false(driver_should_autostart(driver));
+    nftw(prefix, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+}
+
 int
 main(void)
 {
@@ -176,6 +314,9 @@ main(void)
         cmocka_unit_test(test_status_round_trip),
         cmocka_unit_test(test_lost_guest_is_cleaned_up),
         cmocka_unit_test(test_list),
+        cmocka_unit_test(test_images_are_given_back),
+        cmocka_unit_test(test_damaged_ledger),
+        cmocka_unit_test(test_one_daemon),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// A guest's quasar-vnet processes.
+#include "driver/process_nics.h"
+
+#include "base/error.h"
+#include "driver/networks.h"
+#include "emulator/launch.h"
+
+// Theory of operation: each process is watched by its pidfd. When one ends while its guest runs, a timer on
+// the emulator thread waits (longer after each failure), and a worker starts another, to which the emulator's
+// listening socket connects it. A run of the guest is told from the next by its generation. The new one
+// passes frames only if the guest is this host's: neither still on its way here nor released.
+
+#define FIRST_WAIT_MS 100 // the emulator's own end is noticed within this time
+#define LAST_WAIT_MS  30000
+
+// One NIC of one run, as its watch and its timer see it. One of them, or a worker, holds it at a time.
+typedef struct {
+    Domain *domain;
+    guint64 generation;
+    guint index;
+    guint wait_ms;
+    EmulatorWatch *watch;
+} Nic;
+
+static void
+nic_free(gpointer data)
+{
+    Nic *nic = data;
+    g_clear_pointer(&nic->watch, emulator_watch_free);
+    domain_unref(nic->domain);
+    g_free(nic);
+}
+
+static char *
+find_device(Domain *domain, const DomainInterface *interface, GError **error)
+{
+    if (interface->type == DOMAIN_INTERFACE_DIRECT)
+        return g_strdup(interface->source_dev);
+    if (domain->driver->networks)
+        return network_list_resolve_nic(domain->driver->networks, interface->network, error);
+    quasar_set_error(error, VIR_ERR_NO_NETWORK, "no network '%s': this daemon has no networks",
+                     interface->network);
+    return NULL;
+}
+
+static VnetClient *
+spawn(Domain *domain, const char *run_dir, const DomainInterface *interface, guint index, GError **error)
+{
+    g_autofree char *device = find_device(domain, interface, error);
+    if (!device)
+        return NULL;
+    g_autofree char *mac = domain_mac_format(interface->mac);
+    g_autofree char *stream = g_strdup_printf("%s/net%u.sock", run_dir, index);
+    g_autofree char *control = g_strdup_printf("%s/net%u.ctl", run_dir, index);
+    g_autofree char *log = domain_log_path(domain);
+    const VnetSpec spec = {.name = domain->name,
+                           .nic = device,
+                           .mac = mac,
+                           .stream_path = stream,
+                           .control_path = control,
+                           .user = domain->driver->emulator_user,
+                           .log_path = log};
+    return vnet_client_spawn(&spec, error);
+}
+
+GPtrArray *
+nics_spawn(Domain *domain, const DomainDef *def, gboolean armed, GError **error)
+{
+    GPtrArray *vnets = g_ptr_array_new();
+    for (guint i = 0; i < def->interfaces->len; i++) {
+        const DomainInterface *interface = g_ptr_array_index(def->interfaces, i);
+        gboolean needed = interface->type != DOMAIN_INTERFACE_USER;
+        VnetClient *client = needed ? spawn(domain, domain->run_dir, interface, i, error) : NULL;
+        g_ptr_array_add(vnets, client);
+        if (!needed || (client && (armed || vnet_client_activate(client, FALSE, NULL, error))))
+            continue;
+        nics_release(vnets, TRUE);
+        g_ptr_array_unref(vnets);
+        return NULL;
+    }
+    return vnets;
+}
+
+void
+nics_release(GPtrArray *vnets, gboolean quit)
+{
+    for (guint i = 0; i < vnets->len; i++) {
+        VnetClient *client = g_ptr_array_index(vnets, i);
+        if (client && quit)
+            vnet_client_quit(client, NULL);
+        g_clear_pointer(&client, vnet_client_free);
+    }
+    g_ptr_array_set_size(vnets, 0);
+}
+
+static void restart_later(Nic *nic);
+
+static void
+vnet_exited(pid_t pid, gpointer data)
+{
+    Nic *nic = data;
+    g_debug("quasar-vnet %d of domain '%s' has ended", (int) pid, nic->domain->name);
+    nic->wait_ms = FIRST_WAIT_MS;
+    restart_later(nic);
+}
+
+// Locked.
+static void
+watch(Domain *domain, guint index)
+{
+    const VnetClient *client = g_ptr_array_index(domain->vnets, index);
+    const EmulatorProcess process = {.pid = vnet_client_pid(client),
+                                     .start_time = vnet_client_start_time(client)};
+    Nic *nic = g_new0(Nic, 1);
+    *nic = (Nic){.domain = domain_ref(domain), .generation = domain->generation, .index = index};
+    g_autoptr(GError) error = NULL;
+    // Whoever frees `nic` first takes the domain's lock, which is held here.
+    nic->watch = emulator_watch(&process, domain->driver->emulator, vnet_exited, nic, &error);
+    if (nic->watch)
+        return;
+    g_warning("domain '%s': network interface %u: %s", domain->name, index, error->message);
+    nic_free(nic);
+}
+
+// Locked: whether the run that the NIC belongs to goes on.
+static gboolean
+run_goes_on(const Nic *nic)
+{
+    const Domain *domain = nic->domain;
+    const EmulatorProcess process = {.pid = domain->pid, .start_time = domain->pid_start};
+    return domain_is_active(domain) && domain->generation == nic->generation && !domain->destroying &&
+           nic->index < domain->vnets->len && emulator_is_alive(&process);
+}
+
+// Locked; takes the client.
+static gboolean
+install(Nic *nic, VnetClient *client, GError **error)
+{
+    Domain *domain = nic->domain;
+    g_autoptr(VnetClient) own = client;
+    gboolean passes = !domain->incoming && domain_may_run(domain, NULL);
+    if (passes && !vnet_client_activate(own, FALSE, NULL, error)) {
+        vnet_client_quit(own, NULL);
+        return FALSE;
+    }
+    g_autoptr(VnetClient) former = g_ptr_array_index(domain->vnets, nic->index);
+    g_ptr_array_index(domain->vnets, nic->index) = g_steal_pointer(&own);
+    watch(domain, nic->index);
+    g_message("domain '%s': quasar-vnet of network interface %u runs again", domain->name, nic->index);
+    return TRUE;
+}
+
+static VnetClient *
+spawn_again(Nic *nic, GError **error)
+{
+    Domain *domain = nic->domain;
+    g_autofree char *run_dir = NULL;
+    g_autoptr(DomainDef) def = NULL;
+    domain_lock(domain);
+    g_clear_pointer(&nic->watch, emulator_watch_free);
+    if (run_goes_on(nic)) {
+        run_dir = g_strdup(domain->run_dir);
+        def = domain_def_copy(domain->live);
+    }
+    domain_unlock(domain);
+    if (def)
+        return spawn(domain, run_dir, g_ptr_array_index(def->interfaces, nic->index), nic->index, error);
+    return NULL;
+}
+
+// On a worker; keeps `nic` for the next try or frees it.
+static void
+restart(Driver *driver G_GNUC_UNUSED, gpointer data)
+{
+    Nic *nic = data;
+    Domain *domain = nic->domain;
+    g_autoptr(GError) error = NULL;
+    VnetClient *client = spawn_again(nic, &error);
+    domain_lock(domain);
+    gboolean goes_on = run_goes_on(nic);
+    if (client && !goes_on) {
+        vnet_client_quit(client, NULL);
+        vnet_client_free(client);
+    }
+    gboolean done = !goes_on || (client && install(nic, client, &error));
+    domain_unlock(domain);
+    if (done) {
+        nic_free(nic);
+        return;
+    }
+    g_warning("domain '%s': network interface %u is without its quasar-vnet, which will be tried again: %s",
+              domain->name, nic->index, error ? error->message : "unknown reason");
+    nic->wait_ms = MIN(nic->wait_ms * 2, LAST_WAIT_MS);
+    restart_later(nic);
+}
+
+static gboolean
+wait_over(gpointer data)
+{
+    Nic *nic = data;
+    driver_defer(nic->domain->driver, restart, nic, NULL);
+    return G_SOURCE_REMOVE;
+}
+
+static void
+restart_later(Nic *nic)
+{
+    g_autoptr(GSource) timer = g_timeout_source_new(nic->wait_ms);
+    g_source_set_callback(timer, wait_over, nic, NULL);
+    g_source_attach(timer, nic->domain->driver->emulator);
+}
+
+void
+nics_watch(Domain *domain)
+{
+    for (guint i = 0; i < domain->vnets->len; i++)
+        if (g_ptr_array_index(domain->vnets, i))
+            watch(domain, i);
+}
+
+void
+nics_attach(Domain *domain)
+{
+    for (guint i = 0; i < domain->live->interfaces->len; i++) {
+        const DomainInterface *interface = g_ptr_array_index(domain->live->interfaces, i);
+        g_autofree char *control = g_strdup_printf("%s/net%u.ctl", domain->run_dir, i);
+        g_autoptr(GError) error = NULL;
+        gboolean needed = interface->type != DOMAIN_INTERFACE_USER;
+        VnetClient *client = needed ? vnet_client_attach(control, &error) : NULL;
+        g_ptr_array_add(domain->vnets, client);
+        if (client) {
+            watch(domain, i);
+        } else if (needed) {
+            g_message("domain '%s': network interface %u has lost its quasar-vnet: %s", domain->name, i,
+                      error->message);
+            Nic *nic = g_new0(Nic, 1);
+            *nic = (Nic){.domain = domain_ref(domain),
+                         .generation = domain->generation,
+                         .index = i,
+                         .wait_ms = FIRST_WAIT_MS};
+            restart_later(nic);
+        }
+    }
+}
