@@ -77,7 +77,7 @@ wait_until(int fd, short events, gint64 deadline, GError **error)
     for (;;) {
         int timeout = -1;
         if (deadline >= 0)
-            timeout = (int) (MAX(deadline - g_get_monotonic_time(), 0) + 999) / 1000;
+            timeout = (int) MIN((MAX(deadline - g_get_monotonic_time(), 0) + 999) / 1000, G_MAXINT);
         struct pollfd pfd = {.fd = fd, .events = events};
         int n = poll(&pfd, 1, timeout);
         if (n >= 0)

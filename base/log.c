@@ -41,6 +41,10 @@ write_entry(GLogLevelFlags level, const GLogField *fields, gsize n_fields, gpoin
     g_autoptr(GDateTime) now = g_date_time_new_now_utc();
     g_autofree char *stamp = g_date_time_format(now, "%Y-%m-%dT%H:%M:%S.%fZ");
     g_autofree char *line = g_strdup_printf("%s %s: %s\n", stamp, level_name(level), message ? message : "");
+    // Some of a message may be a client's words, which must not begin an entry of their own.
+    for (char *at = line; at[0] && at[1]; at++)
+        if (g_ascii_iscntrl(*at))
+            *at = ' ';
     if (write(log_fd, line, strlen(line)) < 0)
         return G_LOG_WRITER_UNHANDLED;
     return G_LOG_WRITER_HANDLED;

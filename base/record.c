@@ -117,8 +117,10 @@ record_create(const char *path, GError **error)
         unlink(path);
         return NULL;
     }
-    if (!file_sync_directory(path, error))
+    if (!file_sync_directory(path, error)) {
+        unlink(path);
         return NULL;
+    }
     return g_steal_pointer(&record);
 }
 

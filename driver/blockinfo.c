@@ -36,7 +36,7 @@ image_sizes(int fd, const DomainImage *image, BlockInfo *info, GError **error)
     off_t end;
 
     if (fstat(fd, &status) < 0 || (end = lseek(fd, 0, SEEK_END)) < 0) {
-        quasar_set_error(error, VIR_ERR_SYSTEM_ERROR, "cannot size '%s': %s", image->path, g_strerror(errno));
+        quasar_set_system_error(error, errno, "cannot size '%s'", image->path);
         return FALSE;
     }
     info->physical = (guint64) end;
@@ -55,7 +55,7 @@ block_info(const DomainImage *image, BlockInfo *info, GError **error)
     // Non-blocking, as a path may name a FIFO that nobody writes to.
     const int fd = open(image->path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0) {
-        quasar_set_error(error, VIR_ERR_SYSTEM_ERROR, "cannot open '%s': %s", image->path, g_strerror(errno));
+        quasar_set_system_error(error, errno, "cannot open '%s'", image->path);
         return FALSE;
     }
     const gboolean ok = image_sizes(fd, image, info, error);

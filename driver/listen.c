@@ -106,9 +106,8 @@ listen_port(const Config *config, guint16 *port, GError **error)
 
     if (!config_string(config, "tls_port", &text, NULL) && !config_number(config, "tls_port", &number, error))
         return FALSE;
-    if (text)
-        number = g_ascii_strtoll(text, NULL, 10);
-    if (number < 1 || number > G_MAXUINT16) {
+    const gboolean given = !text || g_ascii_string_to_signed(text, 10, 1, G_MAXUINT16, &number, NULL);
+    if (!given || number < 1 || number > G_MAXUINT16) {
         quasar_set_error(error, VIR_ERR_CONF_SYNTAX, "tls_port must be between 1 and %d", G_MAXUINT16);
         return FALSE;
     }

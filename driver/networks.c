@@ -323,11 +323,6 @@ network_list_define(NetworkList *list, const char *xml, GError **error)
 
     if (!def)
         return NULL;
-    if (!domain_name_is_valid(def->name)) {
-        quasar_set_error(error, VIR_ERR_XML_ERROR, "network name '%s' cannot be a file name", def->name);
-        return NULL;
-    }
-
     g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&list->lock);
     if (!network_list_check_identity(list, def, error))
         return NULL;
@@ -364,7 +359,7 @@ network_list_store_autostart(NetworkList *list, const char *name, gboolean autos
     if (!file_make_directory(directory, 0755, error))
         return FALSE;
     if (symlink(path, link) < 0 && errno != EEXIST) {
-        quasar_set_error(error, VIR_ERR_SYSTEM_ERROR, "cannot make the link %s: %s", link, g_strerror(errno));
+        quasar_set_system_error(error, errno, "cannot make the link %s", link);
         return FALSE;
     }
     return file_sync_directory(link, error);

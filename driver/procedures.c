@@ -121,7 +121,7 @@ static const RpcProcedure procedures[] = {
         RO, domain_get_block_info),
     ROW(WIRE_DOMAIN_CREATE_WITH_FLAGS, "virDomainCreateWithFlags", WireDomainFlagsArgs, WireDomainRet, 0,
         domain_create_flags),
-    ROW(WIRE_DOMAIN_GET_VCPUS_FLAGS, "virDomainGetVcpusFlags", WireDomainFlagsArgs, WireIntRet, 0,
+    ROW(WIRE_DOMAIN_GET_VCPUS_FLAGS, "virDomainGetVcpusFlags", WireDomainFlagsArgs, WireIntRet, RO,
         domain_get_vcpus_flags),
     ROW(WIRE_DOMAIN_OPEN_CONSOLE, "virDomainOpenConsole", WireDomainOpenConsoleArgs, RpcVoid, 0,
         domain_open_console),

@@ -354,6 +354,11 @@ HANDLER(domain_get_vcpus_flags)
 
     if (!domain)
         return FALSE;
+    if (in->flags & VIR_DOMAIN_VCPU_GUEST) {
+        quasar_set_error(error, VIR_ERR_ARGUMENT_UNSUPPORTED,
+                         "what the guest makes of its vCPUs is not known, as no guest agent is spoken to");
+        return FALSE;
+    }
     domain_lock(domain);
     const DomainDef *def = chosen_definition(domain, in->flags, error);
     if (def)
@@ -367,13 +372,13 @@ HANDLER(domain_get_metadata)
 {
     const WireDomainMetadataArgs *in = args;
     WireTextRet *out = ret;
-    g_autoptr(Domain) domain = procedures_domain(call, &in->dom, error);
+    g_autoptr(Domain) domain = NULL;
 
     if (in->type < VIR_DOMAIN_METADATA_DESCRIPTION || in->type > VIR_DOMAIN_METADATA_ELEMENT) {
-        g_clear_error(error);
         quasar_set_error(error, VIR_ERR_INVALID_ARG, "unknown metadata type '%d'", in->type);
         return FALSE;
     }
+    domain = procedures_domain(call, &in->dom, error);
     if (!domain)
         return FALSE;
     domain_lock(domain);
@@ -509,6 +514,9 @@ HANDLER(domain_get_job_stats)
     WireDomainJobStatsRet *out = ret;
     g_autoptr(Domain) domain = procedures_domain(call, &in->dom, error);
     const gboolean completed = (in->flags & VIR_DOMAIN_JOB_STATS_COMPLETED) != 0;
+    // Who may only look takes nothing away from others.
+    const gboolean keep =
+        (in->flags & VIR_DOMAIN_JOB_STATS_KEEP_COMPLETED) || rpc_session_read_only(rpc_call_session(call));
     g_auto(RpcParams) params = {0};
     JobStats stats = {0};
 
@@ -516,7 +524,7 @@ HANDLER(domain_get_job_stats)
         return FALSE;
     domain_lock(domain);
     const gboolean found = job_stats(domain, completed, &stats);
-    if (found && completed && !(in->flags & VIR_DOMAIN_JOB_STATS_KEEP_COMPLETED))
+    if (found && completed && !keep)
         job_forget_completed(domain);
     domain_unlock(domain);
     out->type = stats.type;

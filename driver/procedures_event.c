@@ -252,30 +252,44 @@ event_is_tracked(const Client *client, const EventRegistration *wanted)
     return FALSE;
 }
 
+// With the client's lock held. Gives *wanted its number.
+static gboolean
+event_track(Client *client, EventRegistration *wanted, GError **error)
+{
+    if (event_is_tracked(client, wanted)) {
+        quasar_set_error(error, VIR_ERR_INVALID_ARG, "event callback already tracked");
+        return FALSE;
+    }
+    // Nobody checks that the objects exist, so a client could name new ones without end.
+    if (client->callbacks->len >= WIRE_LIST_MAX) {
+        quasar_set_error(error, VIR_ERR_OPERATION_FAILED,
+                         "a connection can have %d event callbacks at most: deregister some", WIRE_LIST_MAX);
+        return FALSE;
+    }
+    wanted->callback = client->next_callback++;
+    g_ptr_array_add(client->callbacks, g_memdup2(wanted, sizeof(*wanted)));
+    return TRUE;
+}
+
 // `uuid` NULL: of all objects.
 static gboolean
 event_add(RpcCall *call, int event, const char *uuid, int *callback, GError **error)
 {
     Client *client = procedures_client(call);
-    g_autofree EventRegistration *registration = g_new0(EventRegistration, 1);
+    EventRegistration wanted = {.event = event, .filtered = uuid != NULL};
 
-    registration->event = event;
-    registration->filtered = uuid != NULL;
     if (uuid)
-        memcpy(registration->uuid, uuid, VIR_UUID_BUFLEN);
+        memcpy(wanted.uuid, uuid, VIR_UUID_BUFLEN);
     g_mutex_lock(&client->lock);
-    const gboolean tracked = event_is_tracked(client, registration);
+    const gboolean added = event_track(client, &wanted, error);
     const gboolean started = client->subscription != 0;
-    if (!tracked) {
-        *callback = registration->callback = client->next_callback++;
-        g_ptr_array_add(client->callbacks, g_steal_pointer(&registration));
-    }
     g_mutex_unlock(&client->lock);
-    if (tracked)
-        quasar_set_error(error, VIR_ERR_INVALID_ARG, "event callback already tracked");
-    else if (!started)
+    if (!added)
+        return FALSE;
+    *callback = wanted.callback;
+    if (!started)
         events_start(client, rpc_call_session(call));
-    return !tracked;
+    return TRUE;
 }
 
 static gboolean

@@ -10,6 +10,8 @@
 // What fits into 63 bits as bytes: the wire's way of saying that there is no limit.
 #define MAX_SPEED_MIB (G_MAXINT64 >> 20)
 
+#define MAX_DOWNTIME_MS 2000000u // QEMU takes no more (qapi/migration.json, downtime-limit)
+
 static gboolean
 params_decode(const WireParam *list, guint n, MigrationParams **out, GError **error)
 {
@@ -30,12 +32,11 @@ params_decode(const WireParam *list, guint n, MigrationParams **out, GError **er
 
     for (gsize i = 0; i < G_N_ELEMENTS(texts); i++) {
         const char *value = NULL;
-        if (!rpc_params_get_string(list, n, texts[i].name, &value, error) && error && *error)
+        if (!rpc_params_get_string(list, n, texts[i].name, &value, error))
             return FALSE;
         *texts[i].field = g_strdup(value);
     }
-    if (!rpc_params_get_ullong(list, n, VIR_MIGRATE_PARAM_BANDWIDTH, &params->bandwidth, error) && error &&
-        *error)
+    if (!rpc_params_get_ullong(list, n, VIR_MIGRATE_PARAM_BANDWIDTH, &params->bandwidth, error))
         return FALSE;
     for (guint i = 0; i < n; i++) {
         if (strcmp(list[i].field, VIR_MIGRATE_PARAM_MIGRATE_DISKS) == 0 &&
@@ -174,6 +175,12 @@ HANDLER(migrate_set_max_downtime)
 
     if (!domain)
         return FALSE;
+    // Refused now rather than by the next migration, which would fail of it.
+    if (in->value > MAX_DOWNTIME_MS) {
+        quasar_set_error(error, VIR_ERR_INVALID_ARG, "the maximum downtime cannot be above %u ms",
+                         MAX_DOWNTIME_MS);
+        return FALSE;
+    }
     domain_lock(domain);
     gboolean ok = domain_check_active(domain, error);
     if (ok) {

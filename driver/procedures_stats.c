@@ -24,8 +24,14 @@ add_param(RpcParams *params, const virTypedParameter *param)
     case VIR_TYPED_PARAM_ULLONG:
         rpc_params_add_ullong(params, param->field, param->value.ul);
         break;
-    default:
+    case VIR_TYPED_PARAM_STRING:
         rpc_params_add_string(params, param->field, param->value.s);
+        break;
+    case VIR_TYPED_PARAM_DOUBLE:
+        rpc_params_add_double(params, param->field, param->value.d);
+        break;
+    default:
+        rpc_params_add_boolean(params, param->field, param->value.b);
     }
 }
 

@@ -76,6 +76,15 @@ monitor_query_status(Qmp *qmp, gboolean *running, char **status, GError **error)
     return TRUE;
 }
 
+// The emulator may be in its guest's hands: what it names is opened by us, and written into documents.
+static gboolean
+is_pty_path(const char *path)
+{
+    const char *number = path + strlen("/dev/pts/");
+    return g_str_has_prefix(path, "/dev/pts/") && *number && strlen(number) < 10 &&
+           strspn(number, G_CSET_DIGITS) == strlen(number);
+}
+
 char *
 monitor_query_pty(Qmp *qmp, const char *chardev, GError **error)
 {
@@ -87,7 +96,8 @@ monitor_query_pty(Qmp *qmp, const char *chardev, GError **error)
     json_array_foreach(reply, i, item)
     {
         const char *name = json_string_value(json_object_get(item, "filename"));
-        if (same(item, "label", chardev) && name && g_str_has_prefix(name, "pty:"))
+        if (same(item, "label", chardev) && name && g_str_has_prefix(name, "pty:") &&
+            is_pty_path(name + strlen("pty:")))
             return g_strdup(name + strlen("pty:"));
     }
     quasar_set_error(error, VIR_ERR_INTERNAL_ERROR, "the emulator has no pty for '%s'", chardev);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "xml/node.h"
 
 // Theory of operation. Addresses that the document gives are entered into a map first, and collisions
 // refused; what is left gets the lowest free place in a fixed order of devices. As everything given is kept,
@@ -17,6 +18,7 @@ enum {
     FIRST_ROOT_PORT_SLOT = 2,
     LAST_ROOT_PORT_SLOT = 0x1d,
     FIRST_PCI_SLOT = 3,
+    LAST_CONTROLLER = 255,
 };
 
 typedef struct Assignment Assignment;
@@ -84,6 +86,20 @@ assign_machine(DomainDef *def, const DomainDefaults *defaults, GError **error)
     return TRUE;
 }
 
+// No part can be more than the whole; so bounded, the product cannot overflow.
+static gboolean
+topology_fits(const DomainCpu *cpu, guint vcpus)
+{
+    const guint parts[] = {cpu->sockets, cpu->dies, cpu->cores, cpu->threads};
+    guint64 count = 1;
+    gboolean given = FALSE;
+    for (gsize i = 0; i < G_N_ELEMENTS(parts); i++) {
+        given = given || parts[i] > 0;
+        count *= CLAMP(parts[i], 1, vcpus + 1);
+    }
+    return !given || count == vcpus;
+}
+
 static gboolean
 assign_cpu(DomainDef *def, GError **error)
 {
@@ -104,9 +120,7 @@ assign_cpu(DomainDef *def, GError **error)
         cpu->check = g_strdup("none");
     if (cpu->mode == DOMAIN_CPU_CUSTOM && cpu->fallback == NULL)
         cpu->fallback = g_strdup("forbid");
-    guint64 count =
-        (guint64) MAX(cpu->sockets, 1) * MAX(cpu->dies, 1) * MAX(cpu->cores, 1) * MAX(cpu->threads, 1);
-    if ((cpu->sockets || cpu->dies || cpu->cores || cpu->threads) && count != def->max_vcpus)
+    if (!topology_fits(cpu, def->max_vcpus))
         return failed(error, VIR_ERR_XML_ERROR, "%s",
                       "element <topology>: it does not give the number in <vcpu>");
     return TRUE;
@@ -279,6 +293,9 @@ number_controllers(DomainDef *def, GError **error)
                 index++;
             controller->index = index;
         }
+        if (controller->index > LAST_CONTROLLER)
+            return failed(error, VIR_ERR_XML_ERROR, "element <controller>: there are too many of type '%s'",
+                          domain_controller_type_name(controller->type));
         if (find_controller(def, controller->type, controller->index) != controller)
             return failed(error, VIR_ERR_XML_ERROR,
                           "element <controller>: an index of type '%s' is used twice",
@@ -606,6 +623,19 @@ find_chipset(Assignment *a, GError **error)
                   machine);
 }
 
+// A definition is written to files and to other hosts, and read back with what a run adds to it: images of
+// chains, names of terminals.
+static gboolean
+check_size(const DomainDef *def, GError **error)
+{
+    g_autofree char *xml = domain_def_format(def, 0, -1);
+    gsize size = strlen(xml);
+    return size <= NODE_DOCUMENT_LIMIT / 4 ||
+           failed(error, VIR_ERR_XML_ERROR,
+                  "the whole definition has %zu bytes, the limit is %d: shorten <metadata> and <description>",
+                  size, NODE_DOCUMENT_LIMIT / 4);
+}
+
 gboolean
 domain_def_assign(DomainDef *def, const DomainDefaults *defaults, GError **error)
 {
@@ -625,5 +655,5 @@ domain_def_assign(DomainDef *def, const DomainDefaults *defaults, GError **error
         return FALSE;
     g_ptr_array_sort(def->controllers, compare_controllers);
     assign_aliases(a);
-    return TRUE;
+    return check_size(def, error);
 }

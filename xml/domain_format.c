@@ -110,7 +110,7 @@ static void
 format_cpu(Writer *writer, const DomainCpu *cpu)
 {
     static const char *const modes[] = {NULL, "custom", "host-model", "host-passthrough", "maximum"};
-    if (cpu->mode == DOMAIN_CPU_ABSENT && !cpu->sockets && !cpu->cores && !cpu->threads &&
+    if (cpu->mode == DOMAIN_CPU_ABSENT && !cpu->sockets && !cpu->dies && !cpu->cores && !cpu->threads &&
         cpu->features->len == 0)
         return;
     writer_begin(writer, "cpu");

@@ -8,6 +8,9 @@
 #include "base/error.h"
 #include "xml/node.h"
 
+#define DEVICES_MAX    1024 // far above what any machine has places for
+#define METADATA_DEPTH 128
+
 static gboolean
 one_of(const char *name, const char *const *names)
 {
@@ -481,11 +484,38 @@ static gboolean
 parse_devices(xmlNode *root, DomainDef *def, GError **error)
 {
     xmlNode *devices = node_child(root, "devices");
+    guint count = 0;
     if (devices == NULL)
         return TRUE;
-    for (xmlNode *node = node_next(NULL, devices); node; node = node_next(node, devices))
+    for (xmlNode *node = node_next(NULL, devices); node; node = node_next(node, devices)) {
+        if (++count > DEVICES_MAX)
+            return node_error(devices, error, "more than %d devices", DEVICES_MAX);
         if (!parse_device(node, def, error))
             return FALSE;
+    }
+    return TRUE;
+}
+
+// Status files nest a definition deeper than the document that it came with, and must stay within what the
+// parser reads (256).
+static gboolean
+nested_above(const xmlNode *node, guint depth)
+{
+    for (const xmlNode *child = node->children; child; child = child->next)
+        if (child->type == XML_ELEMENT_NODE && (depth == 0 || nested_above(child, depth - 1)))
+            return TRUE;
+    return FALSE;
+}
+
+static gboolean
+parse_metadata(xmlNode *root, DomainDef *def, GError **error)
+{
+    xmlNode *metadata = node_child(root, "metadata");
+    if (metadata == NULL)
+        return TRUE;
+    if (nested_above(metadata, METADATA_DEPTH))
+        return node_error(metadata, error, "elements are nested more than %d deep", METADATA_DEPTH);
+    def->metadata = node_verbatim(metadata);
     return TRUE;
 }
 
@@ -513,9 +543,7 @@ parse_identity(xmlNode *root, DomainDef *def, GError **error)
     }
     def->title = node_child_text(root, "title");
     def->description = node_child_text(root, "description");
-    xmlNode *metadata = node_child(root, "metadata");
-    def->metadata = metadata ? node_verbatim(metadata) : NULL;
-    return TRUE;
+    return parse_metadata(root, def, error);
 }
 
 static gboolean

@@ -24,11 +24,24 @@ node_strip_namespace(xmlNode *node, const char *uri)
     }
 }
 
+// An attribute points to the declaration of its prefix, which has to stay then.
+static gboolean
+attributes_use(const xmlNode *node, const xmlNs *ns)
+{
+    for (const xmlAttr *attribute = node->properties; attribute; attribute = attribute->next)
+        if (attribute->ns == ns)
+            return TRUE;
+    for (const xmlNode *child = node->children; child; child = child->next)
+        if (child->type == XML_ELEMENT_NODE && attributes_use(child, ns))
+            return TRUE;
+    return FALSE;
+}
+
 static void
 node_drop_declaration(xmlNode *node, const char *uri)
 {
     for (xmlNs **link = &node->nsDef; *link; link = &(*link)->next) {
-        if (strcmp((const char *) (*link)->href, uri) != 0)
+        if (strcmp((const char *) (*link)->href, uri) != 0 || attributes_use(node, *link))
             continue;
         xmlNs *dropped = *link;
         *link = dropped->next;

@@ -130,8 +130,11 @@ char *
 node_verbatim(xmlNode *node)
 {
     xmlBuffer *buffer = xmlBufferCreate();
-    xmlNodeDump(buffer, node->doc, node, 0, 0);
+    // A copy brings along the prefixes that elements around the node declare.
+    xmlNode *copy = xmlDocCopyNode(node, node->doc, 1);
+    xmlNodeDump(buffer, node->doc, copy, 0, 0);
     char *text = g_strdup((const char *) xmlBufferContent(buffer));
+    xmlFreeNode(copy);
     xmlBufferFree(buffer);
     return text;
 }

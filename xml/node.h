@@ -30,7 +30,8 @@ char *node_attribute(const xmlNode *node, const char *name);
 char *node_text(xmlNode *node);
 char *node_child_text(xmlNode *node, const char *name);
 
-// The element and all below as text, as it stands in the document. Caller frees.
+// The element and all below as text, as it stands in the document; namespaces that elements around it declare
+// are declared by it. Caller frees.
 char *node_verbatim(xmlNode *node);
 
 // Sets VIR_ERR_XML_ERROR / VIR_ERR_CONFIG_UNSUPPORTED with "element <name> on line N: " before the message.

@@ -20,6 +20,15 @@ close_tag(Writer *writer)
     writer->open = FALSE;
 }
 
+// Of what is valid UTF-8: the characters that XML leaves out, U+FFFE and U+FFFF among them.
+static gsize
+length_of_forbidden(const char *text)
+{
+    if ((guchar) *text < 0x20)
+        return 1;
+    return g_str_has_prefix(text, "\xef\xbf\xbe") || g_str_has_prefix(text, "\xef\xbf\xbf") ? 3 : 0;
+}
+
 // Attributes stand in single quotes; line breaks and tabs must survive attribute normalisation.
 // What XML cannot carry (bad UTF-8, control characters) is replaced, so that a document can always be read
 // back.
@@ -28,6 +37,7 @@ append_escaped(GString *out, const char *raw, gboolean attribute)
 {
     g_autofree char *valid = g_utf8_make_valid(raw, -1);
     for (const char *text = valid; *text; text++) {
+        gsize forbidden;
         switch (*text) {
         case '&':
             g_string_append(out, "&amp;");
@@ -51,7 +61,9 @@ append_escaped(GString *out, const char *raw, gboolean attribute)
             g_string_append(out, attribute ? "&#9;" : "\t");
             break;
         default:
-            g_string_append_c(out, g_ascii_iscntrl(*text) ? '?' : *text);
+            forbidden = length_of_forbidden(text);
+            g_string_append_c(out, forbidden ? '?' : *text);
+            text += forbidden ? forbidden - 1 : 0;
         }
     }
 }

@@ -7,6 +7,7 @@
 // reason, the thread notes why and wakes all callers.
 #include "driver/rpc/client.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <gio/gio.h>
 #include <gio/gunixsocketaddress.h>
@@ -461,7 +462,7 @@ tls_wait(TlsStatus status, int fd, gint64 end, GError **error)
         return FALSE;
     struct pollfd pfd = {.fd = fd, .events = status == TLS_WANT_WRITE ? POLLOUT : POLLIN};
     gint64 left_ms = (end - g_get_monotonic_time()) / 1000;
-    if (left_ms > 0 && poll(&pfd, 1, (int) left_ms) >= 0)
+    if (left_ms > 0 && (poll(&pfd, 1, (int) left_ms) >= 0 || errno == EINTR))
         return TRUE;
     quasar_set_error(error, VIR_ERR_OPERATION_TIMEOUT, "the server did not finish the TLS handshake");
     return FALSE;

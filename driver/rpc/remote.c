@@ -7,6 +7,8 @@
 
 #include "base/error.h"
 
+#define ERROR_TEXT_MAX 65536 // bytes
+
 WireOptionalText
 rpc_optional_text(const char *text)
 {
@@ -23,6 +25,14 @@ rpc_text_or_null(const WireOptionalText text)
     return text ? *text : NULL;
 }
 
+// A message may quote what a client sent, and an error that is too long for the wire would reach it as none.
+static WireOptionalText
+bounded_text(const char *text)
+{
+    g_autofree char *start = g_strndup(text, ERROR_TEXT_MAX);
+    return rpc_optional_text(start);
+}
+
 void
 rpc_error_encode_domain(WireError *wire, const GError *error, int domain)
 {
@@ -30,10 +40,10 @@ rpc_error_encode_domain(WireError *wire, const GError *error, int domain)
     *wire = (WireError){
         .code = (int) quasar_error_code(error),
         .domain = domain,
-        .message = rpc_optional_text(text),
+        .message = bounded_text(text),
         .level = VIR_ERR_ERROR,
         .str1 = rpc_optional_text("%s"),
-        .str2 = rpc_optional_text(error->message),
+        .str2 = bounded_text(error->message),
         .int1 = -1,
         .int2 = -1,
     };

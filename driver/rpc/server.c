@@ -126,6 +126,7 @@ rpc_server_listen_fd(RpcServer *server, int fd, gboolean read_only, TlsCredentia
     int flags = fcntl(fd, F_GETFL);
     if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0) {
         quasar_set_system_error(error, errno, "cannot use the listening socket %d", fd);
+        close(fd);
         return FALSE;
     }
     Listener *listener = g_new0(Listener, 1);

@@ -16,6 +16,7 @@
 #include "base/fault.h"
 #include "base/file.h"
 #include "base/frame.h"
+#include "base/log.h"
 #include "base/record.h"
 
 static char *directory;
@@ -203,11 +204,11 @@ frame_refuses(const void *bytes, gsize length)
 static void
 frame_refuses_garbage(void **state)
 {
-    frame_refuses("\0\0\0\0", 4);             // a length of nothing
-    frame_refuses("\377\377\377\377", 4);     // a length beyond the limit
-    frame_refuses("\0\0\0\5{}", 6);           // cut short
-    frame_refuses("\0\0\0\2[]", 6);           // not an object
-    frame_refuses("\0\0\0\4{\"a\"", 8);       // not JSON
+    frame_refuses("\0\0\0\0", 4);                       // a length of nothing
+    frame_refuses("\377\377\377\377", 4);               // a length beyond the limit
+    frame_refuses("\0\0\0\5{}", 6);                     // cut short
+    frame_refuses("\0\0\0\2[]", 6);                     // not an object
+    frame_refuses("\0\0\0\4{\"a\"", 8);                 // not JSON
     frame_refuses("\0\0\0\017{\"a\":1,\"a\":2 } ", 19); // a name twice
 }
 
@@ -227,6 +228,39 @@ fault_points_do_as_told(void **state)
     g_unsetenv("QUASAR_FAULT");
 }
 
+static gpointer
+write_late(gpointer channel)
+{
+    g_usleep(50000);
+    return GINT_TO_POINTER(channel_write(channel, "x", 1, 1000, NULL));
+}
+
+// 2^32 microseconds and a bit: more than an int holds.
+static void
+channel_waits_long(void **state)
+{
+    g_autoptr(Channel) a = NULL, b = NULL;
+    g_autoptr(GError) error = NULL;
+    socket_pair(&a, &b);
+    GThread *thread = g_thread_new("late", write_late, a);
+    assert_int_equal(channel_wait(b, 4294968, &error), 1);
+    assert_true(GPOINTER_TO_INT(g_thread_join(thread)));
+}
+
+// The last one: the log stays in its file.
+static void
+log_entries_are_lines(void **state)
+{
+    g_autofree char *path = in_directory("log");
+    g_autofree char *text = NULL;
+    log_init(G_LOG_LEVEL_MESSAGE, path);
+    g_message("no domain '%s'", "web\n2026-01-01T00:00:00Z notice: forged\r");
+    g_info("too little");
+    assert_true(g_file_get_contents(path, &text, NULL, NULL));
+    assert_non_null(strstr(text, "notice: no domain 'web 2026-01-01T00:00:00Z notice: forged '\n"));
+    assert_ptr_equal(strchr(text, '\n'), text + strlen(text) - 1);
+}
+
 int
 main(void)
 {
@@ -239,6 +273,8 @@ main(void)
         cmocka_unit_test(frame_goes_across),
         cmocka_unit_test(frame_refuses_garbage),
         cmocka_unit_test(fault_points_do_as_told),
+        cmocka_unit_test(channel_waits_long),
+        cmocka_unit_test(log_entries_are_lines),
     };
     return cmocka_run_group_tests(tests, make_directory, remove_directory);
 }

@@ -570,6 +570,37 @@ test_deaf_emulator(void **state)
     g_atomic_int_set(&deaf_may_end, 1);
 }
 
+static const char *const not_ptys[] = {
+    "/dev/tty1", "/dev/pts/", "/dev/pts/../kvm", "/dev/pts/7/", "7", "/dev/pts/70000000000", "/dev/pts/ptmx"};
+
+static void
+terminals_script(int fd)
+{
+    greet(fd);
+    answer(fd, hear(fd), "return",
+           "[{\"label\": \"other\", \"filename\": \"pty:/dev/pts/1\"},"
+           " {\"label\": \"charserial0\", \"filename\": \"pty:/dev/pts/7\"}]");
+    for (gsize i = 0; i < G_N_ELEMENTS(not_ptys); i++) {
+        g_autofree char *list =
+            g_strdup_printf("[{\"label\": \"charserial0\", \"filename\": \"pty:%s\"}]", not_ptys[i]);
+        answer(fd, hear(fd), "return", list);
+    }
+    until_closed(fd);
+}
+
+static void
+test_only_terminals_are_believed(void **state)
+{
+    g_autoptr(Qmp) qmp = start(*state, terminals_script);
+    g_autofree char *path = monitor_query_pty(qmp, "charserial0", NULL);
+    assert_string_equal(path, "/dev/pts/7");
+    for (gsize i = 0; i < G_N_ELEMENTS(not_ptys); i++) {
+        g_autoptr(GError) error = NULL;
+        assert_null(monitor_query_pty(qmp, "charserial0", &error));
+        assert_int_equal(quasar_error_code(error), VIR_ERR_INTERNAL_ERROR);
+    }
+}
+
 static gpointer
 close_it(gpointer qmp)
 {
@@ -715,6 +746,7 @@ main(void)
         CONNECTED(test_no_negotiation),
         CONNECTED(test_closed_before_greeting),
         CONNECTED(test_deaf_emulator),
+        CONNECTED(test_only_terminals_are_believed),
         CONNECTED(test_close_ends_calls),
         CONNECTED(test_connect),
         cmocka_unit_test(test_parser),

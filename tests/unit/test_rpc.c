@@ -37,6 +37,22 @@ errors_come_with_their_codes(void **state)
     assert_echo(client, 7);
 }
 
+// It quotes a name as long as a client may send.
+static void
+long_errors_fit_the_wire(void **state)
+{
+    g_autofree char *name = g_strnfill(WIRE_STRING_MAX, 'x');
+    g_autoptr(GError) error = NULL, problem = NULL;
+    g_autoptr(RpcMessage) message = rpc_message_new(&(RpcHeader){.type = RPC_REPLY, .status = RPC_ERROR});
+    WireError wire;
+    quasar_set_error(&error, VIR_ERR_NO_DOMAIN, "no domain with matching name '%s'", name);
+    rpc_error_encode(&wire, error);
+    assert_true(rpc_message_encode(message, (xdrproc_t) xdr_WireError, &wire, &problem));
+    rpc_message_finish(message);
+    xdr_free((xdrproc_t) xdr_WireError, (char *) &wire);
+    assert_int_equal(wire_error_code(message), VIR_ERR_NO_DOMAIN);
+}
+
 // The code that a call with this header, and without arguments, is answered with.
 static int
 refusal(RpcConnection *connection, RpcHeader header)
@@ -578,6 +594,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         LIVE(errors_come_with_their_codes),
+        cmocka_unit_test(long_errors_fit_the_wire),
         LIVE(wrong_headers_are_refused),
         LIVE(what_nobody_waits_for_is_dropped),
         LIVE(authentication_list_is_none),

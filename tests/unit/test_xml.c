@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "xml/capabilities.h"
 #include "xml/domain.h"
+#include "xml/metadata.h"
 #include "xml/network.h"
 
 static char *
@@ -180,6 +181,142 @@ test_too_long(void **state)
     assert_int_equal(quasar_error_code(error), VIR_ERR_XML_ERROR);
 }
 
+static DomainDef *
+define_with(const char *parts, const char *devices, GError **error)
+{
+    g_autofree char *xml = g_strdup_printf("<domain type='qemu' xmlns:up='urn:up'><name>web</name>"
+                                           "<memory>65536</memory><os><type>hvm</type></os>%s"
+                                           "<devices>%s</devices></domain>",
+                                           parts, devices);
+    return define(xml, error);
+}
+
+// What is accepted can be read back; the copy is a round trip.
+static void
+test_large_documents(void **state)
+{
+    g_autoptr(GError) too_long = NULL, too_deep = NULL;
+    g_autofree char *text = g_strnfill(512 * 1024, '>'); // four times as long when it is written
+    g_autofree char *small = g_strnfill(200 * 1024, '>');
+    g_autofree char *long_text = g_strconcat("<description>", text, "</description>", NULL);
+    g_autofree char *small_text = g_strconcat("<description>", small, "</description>", NULL);
+    assert_null(define_with(long_text, "", &too_long));
+    assert_non_null(strstr(too_long->message, "description"));
+    g_autoptr(DomainDef) def = define_with(small_text, "", NULL);
+    assert_non_null(def);
+    g_autoptr(DomainDef) copy = domain_def_copy(def);
+    assert_string_equal(copy->description, small);
+
+    g_autoptr(GString) deep = g_string_new("<metadata>");
+    for (guint i = 0; i < 200; i++)
+        g_string_append(deep, "<a>");
+    for (guint i = 0; i < 200; i++)
+        g_string_append(deep, "</a>");
+    g_string_append(deep, "</metadata>");
+    assert_null(define_with(deep->str, "", &too_deep));
+    assert_non_null(strstr(too_deep->message, "<metadata>"));
+}
+
+// Not all comes from a document: terminals, for one, are named by the emulator.
+static void
+test_text_that_xml_cannot_carry(void **state)
+{
+    static const struct {
+        const char *text, *expected;
+    } cases[] = {
+        {"a\x01"
+         "b",
+         "a?b"},
+        {"a\xff"
+         "b",
+         "a\xef\xbf\xbd"
+         "b"}, // not UTF-8
+        {"a\xef\xbf\xbe\xef\xbf\xbf"
+         "b",
+         "a??b"},
+        {"a\x7f"
+         "b",
+         "a\x7f"
+         "b"},
+        {"a\n\t'\"<&>\r b", "a\n\t'\"<&>\r b"},
+    };
+    for (gsize i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_autoptr(DomainDef) def = define(document, NULL);
+        DomainChardev *console = def->consoles->pdata[0];
+        def->description = g_strdup(cases[i].text);
+        console->source_path = g_strdup(cases[i].text);
+        g_autoptr(DomainDef) copy = domain_def_copy(def);
+        console = copy->consoles->pdata[0];
+        assert_string_equal(copy->description, cases[i].expected);
+        assert_string_equal(console->source_path, cases[i].expected);
+    }
+}
+
+static void
+test_too_many_devices(void **state)
+{
+    static const struct {
+        const char *device;
+        guint count;
+        const char *reason;
+    } cases[] = {
+        {"<controller type='pci' model='pcie-root-port'/>", 300, "too many of type 'pci'"},
+        {"<controller type='virtio-serial'/>", 257, "too many of type 'virtio-serial'"},
+        {"<interface/>", 1025, "more than 1024 devices"},
+    };
+    for (gsize i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_autoptr(GString) devices = g_string_new(NULL);
+        g_autoptr(GError) error = NULL;
+        for (guint n = 0; n < cases[i].count; n++)
+            g_string_append(devices, cases[i].device);
+        assert_null(define_with("", devices->str, &error));
+        assert_non_null(strstr(error->message, cases[i].reason));
+    }
+}
+
+// 536838145 * 536903681 * 64 is 2^64 + 64: a product that wraps would pass for the 64 that there are.
+static void
+test_topology_does_not_overflow(void **state)
+{
+    g_autoptr(GError) error = NULL;
+    assert_null(define_with("<vcpu>64</vcpu><cpu><topology sockets='536838145' dies='536903681' cores='64' "
+                            "threads='1'/></cpu>",
+                            "", &error));
+    assert_non_null(strstr(error->message, "<topology>"));
+    g_autoptr(DomainDef) def = define_with(
+        "<vcpu>64</vcpu><cpu><topology sockets='2' dies='1' cores='16' threads='2'/></cpu>", "", NULL);
+    assert_non_null(def);
+}
+
+static void
+test_metadata(void **state)
+{
+    static const struct {
+        const char *metadata, *expected;
+    } cases[] = {
+        {"<a:app xmlns:a='urn:app'><a:kind>x</a:kind></a:app>", "<app><kind>x</kind></app>"},
+        // The declaration stays for the attribute that needs it.
+        {"<a:app xmlns:a='urn:app' a:id='1'><a:kind a:id='2'/></a:app>",
+         "<app xmlns:a=\"urn:app\" a:id=\"1\"><kind a:id=\"2\"/></app>"},
+    };
+    for (gsize i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_autofree char *metadata = g_strconcat("<metadata>", cases[i].metadata, "</metadata>", NULL);
+        g_autofree char *text = metadata_element(metadata, "urn:app");
+        assert_string_equal(text, cases[i].expected);
+    }
+    assert_null(metadata_element("<metadata/>", "urn:app"));
+    assert_null(metadata_element(NULL, "urn:app"));
+
+    // A prefix that the domain element declares survives being written and read.
+    g_autoptr(GError) error = NULL;
+    g_autoptr(DomainDef) def = define_with("<metadata><up:app up:id='1'/></metadata>", "", &error);
+    assert_non_null(def);
+    g_autoptr(DomainDef) copy = domain_def_copy(def);
+    g_autofree char *text = metadata_element(copy->metadata, "urn:up");
+    assert_non_null(text);
+    assert_true(g_str_has_prefix(text, "<app"));
+}
+
 static void
 test_capabilities(void **state)
 {
@@ -203,9 +340,17 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_domain_pairs),      cmocka_unit_test(test_network_pairs),
-        cmocka_unit_test(test_live_and_inactive), cmocka_unit_test(test_status),
-        cmocka_unit_test(test_too_long),          cmocka_unit_test(test_capabilities),
+        cmocka_unit_test(test_domain_pairs),
+        cmocka_unit_test(test_network_pairs),
+        cmocka_unit_test(test_live_and_inactive),
+        cmocka_unit_test(test_status),
+        cmocka_unit_test(test_too_long),
+        cmocka_unit_test(test_large_documents),
+        cmocka_unit_test(test_text_that_xml_cannot_carry),
+        cmocka_unit_test(test_too_many_devices),
+        cmocka_unit_test(test_topology_does_not_overflow),
+        cmocka_unit_test(test_metadata),
+        cmocka_unit_test(test_capabilities),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
