@@ -138,22 +138,26 @@ static gboolean
 launch(const VnetSpec *spec, int ready, int log, GError **error)
 {
     g_autofree char *program = program_path();
-    const char *argv[] = {program,
-                          "--nic",
-                          spec->nic,
-                          "--mac",
-                          spec->mac,
-                          "--stream",
-                          spec->stream_path,
-                          "--control",
-                          spec->control_path,
-                          "--name",
-                          spec->name ? spec->name : "",
-                          "--ready-fd",
-                          G_STRINGIFY(READY_FD),
-                          spec->user ? "--user" : NULL,
-                          spec->user,
-                          NULL};
+    const char *argv[20] = {program,
+                            "--nic",
+                            spec->nic,
+                            "--mac",
+                            spec->mac,
+                            "--control",
+                            spec->control_path,
+                            "--name",
+                            spec->name ? spec->name : "",
+                            "--ready-fd",
+                            G_STRINGIFY(READY_FD)};
+    guint n = g_strv_length((char **) argv);
+    argv[n++] = spec->vhost_path ? "--vhost" : "--stream";
+    argv[n++] = spec->vhost_path ? spec->vhost_path : spec->stream_path;
+    if (spec->offload)
+        argv[n++] = "--offload";
+    if (spec->user) {
+        argv[n++] = "--user";
+        argv[n++] = spec->user;
+    }
     const int target = READY_FD;
     g_autoptr(GError) problem = NULL;
     if (g_spawn_async_with_pipes_and_fds("/", argv, NULL, G_SPAWN_DEFAULT, NULL, NULL, -1, -1, log, &ready,
@@ -186,16 +190,43 @@ vnet_client_spawn(const VnetSpec *spec, GError **error)
     return vnet_client_attach(spec->control_path, error);
 }
 
-// Sends `request` (taken) and gives the reply.
+// Sends a message whose first byte carries a descriptor.
+static gboolean
+send_with_fd(Channel *channel, json_t *message, int fd, GError **error)
+{
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(sizeof(int))];
+    } control = {0};
+    g_autofree char *text = json_dumps(message, JSON_COMPACT);
+    guint32 length = GUINT32_TO_BE((guint32) strlen(text));
+    g_autoptr(GByteArray) bytes = g_byte_array_new();
+    g_byte_array_append(bytes, (const guint8 *) &length, sizeof(length));
+    g_byte_array_append(bytes, (const guint8 *) text, (guint) strlen(text));
+    struct iovec part = {bytes->data, 1};
+    struct msghdr header = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
+    control.align = (struct cmsghdr){
+        .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof(int))};
+    memcpy(CMSG_DATA(&control.align), &fd, sizeof(fd));
+    if (sendmsg(channel_fd(channel), &header, MSG_NOSIGNAL) != 1) {
+        quasar_set_system_error(error, errno, "cannot pass a socket to quasar-vnet");
+        return FALSE;
+    }
+    return channel_write(channel, bytes->data + 1, bytes->len - 1, CALL_TIMEOUT_MS, error);
+}
+
+// Sends `request` (taken), with a descriptor unless that is -1, and gives the reply.
 static json_t *
-call(VnetClient *client, json_t *request, GError **error)
+call(VnetClient *client, json_t *request, int fd, GError **error)
 {
     g_autoptr(json_t) message = request;
     g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&client->lock);
     g_autoptr(json_t) reply = NULL;
     if (!client->channel && !connect_client(client, error))
         return NULL;
-    if (frame_send(client->channel, message, CALL_TIMEOUT_MS, error))
+    if (fd >= 0 ? send_with_fd(client->channel, message, fd, error)
+                : frame_send(client->channel, message, CALL_TIMEOUT_MS, error))
         reply = frame_receive(client->channel, CALL_TIMEOUT_MS, error);
     if (!reply) {
         // A late answer would be taken for the next one's.
@@ -213,7 +244,7 @@ call(VnetClient *client, json_t *request, GError **error)
 static gboolean
 command(VnetClient *client, json_t *request, GError **error)
 {
-    g_autoptr(json_t) reply = call(client, request, error);
+    g_autoptr(json_t) reply = call(client, request, -1, error);
     return reply != NULL;
 }
 
@@ -234,10 +265,30 @@ vnet_client_standby(VnetClient *client, GError **error)
     return command(client, json_pack("{s:s}", "cmd", "standby"), error);
 }
 
+gboolean
+vnet_client_hold(VnetClient *client, GError **error)
+{
+    return command(client, json_pack("{s:s}", "cmd", "hold"), error);
+}
+
+gboolean
+vnet_client_hand_over(VnetClient *client, int fd, GError **error)
+{
+    g_autoptr(json_t) reply = call(client, json_pack("{s:s}", "cmd", "hand-over"), fd, error);
+    return reply != NULL;
+}
+
+gboolean
+vnet_client_receive(VnetClient *client, int fd, GError **error)
+{
+    g_autoptr(json_t) reply = call(client, json_pack("{s:s}", "cmd", "receive"), fd, error);
+    return reply != NULL;
+}
+
 json_t *
 vnet_client_status(VnetClient *client, GError **error)
 {
-    return call(client, json_pack("{s:s}", "cmd", "status"), error);
+    return call(client, json_pack("{s:s}", "cmd", "status"), -1, error);
 }
 
 gboolean

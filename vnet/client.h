@@ -13,16 +13,20 @@ typedef struct VnetClient VnetClient;
 
 // What to start. All strings are borrowed for the call.
 typedef struct {
-    const char *name;         // the domain's name, for the process list and the log
-    const char *nic;          // the host's NIC, e.g. "eth0"
-    const char *mac;          // the guest's MAC, "52:54:00:12:34:56"
-    const char *stream_path;  // Unix socket where QEMU listens (-netdev stream,server=on); tried for 10 s
+    const char *name;        // the domain's name, for the process list and the log
+    const char *nic;         // the host's NIC, e.g. "eth0"
+    const char *mac;         // the guest's MAC, "52:54:00:12:34:56"
+    const char *stream_path; // Unix socket where QEMU listens (-netdev stream,server=on); tried for 10 s; or
+    const char
+        *vhost_path;  // Unix socket that vnet creates for QEMU (-netdev vhost-user): start vnet before it
+    gboolean offload; // with vhost_path: the NIC's feature set is offload, not portable
     const char *control_path; // Unix socket that vnet creates (mode 0600); a stale one is removed
     const char *user;     // the user it becomes once everything is open; NULL: stays who it is (tests only)
     const char *log_path; // appended to; NULL: inherits standard error
 } VnetSpec;
 
-// Starts quasar-vnet and returns when it is connected to QEMU, confined and in standby: nothing passes until
+// Starts quasar-vnet and returns when it is connected to QEMU (with vhost_path: waits for it, 60 s at most,
+// and 10 s for another one when it was lost), confined and in standby: nothing passes until
 // vnet_client_activate(). VIR_ERR_OPERATION_FAILED carries vnet's own words (no such NIC, QEMU does not
 // listen ...).
 VnetClient *vnet_client_spawn(const VnetSpec *spec, GError **error);
@@ -35,20 +39,35 @@ VnetClient *vnet_client_attach(const char *control_path, GError **error);
 void vnet_client_free(VnetClient *client);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(VnetClient, vnet_client_free)
 
-// Frames pass both ways from now on. With `announce`, vnet tells the segment where the guest is: RARP, and
-// gratuitous ARP or unsolicited neighbour advertisements for `addresses` (IPv4 and IPv6 texts,
-// NULL-terminated; NULL: none). The first round has left the host when this returns; four more follow within
-// 550 ms.
+// Frames pass both ways from now on. With `announce`, the guest is about to start running here, after a move:
+// frames wait until its end takes them, and vnet tells the segment where the guest is: RARP, and gratuitous
+// ARP or unsolicited neighbour advertisements for `addresses` (IPv4 and IPv6 texts, NULL-terminated; NULL:
+// none). The first round has left the host when this returns; four more follow within 550 ms.
 gboolean vnet_client_activate(VnetClient *client, gboolean announce, const char *const *addresses,
                               GError **error);
 
-// Nothing passes any more: when this returns, no further frame of the guest goes out.
+// A move without lost frames (vnet/switch.h has the theory). The source, just before the guest is stopped:
+// frames for the guest are kept from its stop on. Undone by vnet_client_activate(), which gives them to the
+// guest.
+gboolean vnet_client_hold(VnetClient *client, GError **error);
+
+// The source, when the guest has been released: nothing of it goes out any more; what was kept, and all that
+// still comes for it here, goes through a connected stream socket to the destination's vnet. `fd` is
+// borrowed.
+gboolean vnet_client_hand_over(VnetClient *client, int fd, GError **error);
+
+// The destination, any time before vnet_client_activate(): the other end of that socket. `fd` is borrowed.
+gboolean vnet_client_receive(VnetClient *client, int fd, GError **error);
+
+// Nothing passes any more: when this returns, all that a stopped guest has sent is out, and no further frame
+// of it goes out.
 gboolean vnet_client_standby(VnetClient *client, GError **error);
 
-// The caller owns the object: "mode" ("active", "standby"), "pid", "nic", "mac", "mtu",
-// "to_guest" and "from_guest" {"frames", "bytes"}, "drops" {reason: count}, "capture" {"received", "dropped",
-// "ifdropped"}, "addresses" [texts: what the guest was seen to own, for vnet_client_activate() at the
-// destination].
+// The caller owns the object: "mode" ("active", "standby", "holding", "leaving", "arriving", "settling"),
+// "pid", "nic", "mac", "mtu", "to_guest" and "from_guest" {"frames", "bytes"}, "drops" {reason: count},
+// "capture" {"received", "dropped", "ifdropped"}, "port" {"kind": "stream" or "vhost-user", "ready", ...},
+// "waiting", "duplicates", "addresses" [texts: what the guest was seen to own, for vnet_client_activate() at
+// the destination].
 json_t *vnet_client_status(VnetClient *client, GError **error);
 
 // vnet answers, then ends with code 0.

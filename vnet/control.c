@@ -37,13 +37,13 @@ gboolean
 control_decode(json_t *message, ControlRequest *request, GError **error)
 {
     static const char *const names[] = {
-        [CONTROL_STATUS] = "status",
-        [CONTROL_ACTIVATE] = "activate",
-        [CONTROL_STANDBY] = "standby",
+        [CONTROL_STATUS] = "status", [CONTROL_ACTIVATE] = "activate",   [CONTROL_STANDBY] = "standby",
+        [CONTROL_HOLD] = "hold",     [CONTROL_HAND_OVER] = "hand-over", [CONTROL_RECEIVE] = "receive",
         [CONTROL_QUIT] = "quit",
     };
     const char *name = json_string_value(json_object_get(message, "cmd"));
     memset(request, 0, sizeof(*request));
+    request->fd = -1;
     for (guint i = 0; name && i < G_N_ELEMENTS(names); i++) {
         if (strcmp(name, names[i]) != 0)
             continue;
@@ -57,7 +57,8 @@ control_decode(json_t *message, ControlRequest *request, GError **error)
 }
 
 typedef struct {
-    int fd; // -1: free
+    int fd;     // -1: free
+    int passed; // the descriptor that came last, or -1
     StreamReader *reader;
     StreamQueue *queue;
 } Client;
@@ -72,7 +73,9 @@ client_close(Client *client)
 {
     if (client->fd >= 0)
         close(client->fd);
-    client->fd = -1;
+    if (client->passed >= 0)
+        close(client->passed);
+    client->fd = client->passed = -1;
     g_clear_pointer(&client->reader, stream_reader_free);
     g_clear_pointer(&client->queue, stream_queue_free);
 }
@@ -88,7 +91,7 @@ control_open(const char *path, GError **error)
     g_strlcpy(address.sun_path, path, sizeof(address.sun_path));
     g_autoptr(Control) control = g_new0(Control, 1);
     for (guint i = 0; i < CONTROL_CLIENTS; i++)
-        control->clients[i].fd = -1;
+        control->clients[i].fd = control->clients[i].passed = -1;
     control->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     unlink(path);
     mode_t mask = umask(0177);
@@ -153,14 +156,40 @@ answer(Client *client, const guint8 *payload, gsize length, ControlHandler handl
     g_autoptr(json_t) message = frame_decode(payload, length, &error);
     g_autoptr(json_t) reply = NULL;
     ControlRequest request;
-    if (message && control_decode(message, &request, &error))
+    if (message && control_decode(message, &request, &error)) {
+        request.fd = client->passed;
         reply = handler(&request, data);
-    else
+        if (request.fd >= 0)
+            close(request.fd); // not taken: it belongs to this request and to no other
+        client->passed = -1;
+    } else
         reply = json_pack("{s:s}", "error", error->message);
     // A message with bytes that are no UTF-8 cannot be quoted in an answer.
     g_autofree char *text = reply ? json_dumps(reply, JSON_COMPACT) : g_strdup("{\"error\":\"bad message\"}");
     return text && stream_queue_push(client->queue, text, strlen(text)) &&
            stream_queue_flush(client->queue, client->fd, NULL);
+}
+
+// As recv(); keeps the last descriptor that comes.
+static ssize_t
+receive(Client *client, void *space, gsize room)
+{
+    union {
+        struct cmsghdr align;
+        guint8 bytes[CMSG_SPACE(sizeof(int))];
+    } control;
+    struct iovec part = {space, room};
+    struct msghdr header = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
+    ssize_t n = recvmsg(client->fd, &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    const struct cmsghdr *first = n > 0 ? CMSG_FIRSTHDR(&header) : NULL;
+    if (first && first->cmsg_level == SOL_SOCKET && first->cmsg_type == SCM_RIGHTS &&
+        first->cmsg_len == CMSG_LEN(sizeof(int))) {
+        if (client->passed >= 0)
+            close(client->passed);
+        memcpy(&client->passed, CMSG_DATA(first), sizeof(int));
+    }
+    return n;
 }
 
 // FALSE when the client is to be closed.
@@ -169,7 +198,7 @@ read_client(Client *client, ControlHandler handler, void *data)
 {
     gsize room, length;
     guint8 *space = stream_reader_space(client->reader, &room), *payload;
-    ssize_t n = recv(client->fd, space, room, MSG_DONTWAIT);
+    ssize_t n = receive(client, space, room);
     if (n < 0)
         return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
     if (n == 0)

@@ -17,22 +17,27 @@ typedef enum {
     CONTROL_STATUS,
     CONTROL_ACTIVATE,
     CONTROL_STANDBY,
+    CONTROL_HOLD,
+    CONTROL_HAND_OVER,
+    CONTROL_RECEIVE,
     CONTROL_QUIT,
 } ControlCommand;
 
 typedef struct {
     ControlCommand command;
     gboolean announce;
+    int fd; // the descriptor that came with it, or -1; whoever takes it sets it to -1
     guint n_addresses;
     NetAddress addresses[CONTROL_ADDRESSES];
 } ControlRequest;
 
-// {"cmd": "status" | "activate" | "standby" | "quit", "announce": bool, "addresses": [text ...]}. VIR_ERR_RPC
-// for anything else.
+// {"cmd": "status" | "activate" | "standby" | "hold" | "hand-over" | "receive" | "quit", "announce": bool,
+// "addresses": [text ...]}. VIR_ERR_RPC for anything else. A descriptor may be passed with a message's last
+// byte.
 gboolean control_decode(json_t *message, ControlRequest *request, GError **error);
 
 // Answers a request; the caller of this function owns what it returns.
-typedef json_t *(*ControlHandler)(const ControlRequest *request, void *data);
+typedef json_t *(*ControlHandler)(ControlRequest *request, void *data);
 
 typedef struct Control Control;
 

@@ -4,16 +4,20 @@
 
 #include <glib.h>
 
+#include "vnet/capture.h"
 #include "vnet/packet.h"
 
 typedef struct {
     char *nic;
-    char *stream_path;
+    char *stream_path; // this or
+    char *vhost_path;
+    gboolean offload;
     char *control_path;
     char *user;
     char *name;
     char *mac_text;
     MacAddress mac;
+    CaptureKind capture;
     int ready_fd; // -1, or where "ok" or the reason of failure is written once
 } Options;
 

@@ -10,8 +10,7 @@ enum {
     TYPE_ARP = 0x0806,
     TYPE_VLAN = 0x8100,
     TYPE_IPV6 = 0x86dd,
-    PROTOCOL_TCP = 6,
-    PROTOCOL_UDP = 17,
+    TYPE_SERVICE_VLAN = 0x88a8,
     PROTOCOL_ICMPV6 = 58,
     ICMPV6_SOLICITATION = 135,
     ICMPV6_ADVERTISEMENT = 136,
@@ -178,6 +177,75 @@ packet_owned_address(const guint8 *frame, gsize length, const MacAddress *mac, N
     }
 }
 
+static gboolean
+layout_ipv4(const guint8 *frame, gsize length, PacketLayout *layout)
+{
+    gsize ip = layout->network;
+    int version = field8(frame, length, ip), fragment = field16(frame, length, ip + 6);
+    int protocol = field8(frame, length, ip + 9);
+    if (version >> 4 != 4 || (version & 15) < 5 || protocol < 0 || (fragment & 0x3fff) != 0)
+        return FALSE;
+    layout->version = 4;
+    layout->protocol = (guint8) protocol;
+    layout->addresses = ip + 12;
+    layout->transport = ip + (gsize) (version & 15) * 4;
+    return TRUE;
+}
+
+static gboolean
+layout_ipv6(const guint8 *frame, gsize length, PacketLayout *layout)
+{
+    enum { HOP_BY_HOP = 0, ROUTING = 43, DESTINATION = 60, MOST = 8 };
+    gsize ip = layout->network;
+    int next = field8(frame, length, ip + 6);
+    if (field8(frame, length, ip) >> 4 != 6)
+        return FALSE;
+    layout->version = 6;
+    layout->addresses = ip + 8;
+    layout->transport = ip + IPV6_HEADER;
+    for (guint i = 0; i < MOST && (next == HOP_BY_HOP || next == ROUTING || next == DESTINATION); i++) {
+        int units = field8(frame, length, layout->transport + 1);
+        next = field8(frame, length, layout->transport);
+        if (units < 0)
+            return FALSE;
+        layout->transport += ((gsize) units + 1) * 8;
+    }
+    if (next < 0)
+        return FALSE;
+    layout->protocol = (guint8) next;
+    return TRUE;
+}
+
+gboolean
+packet_layout(const guint8 *frame, gsize length, PacketLayout *layout)
+{
+    gsize type_offset = 12;
+    int type = field16(frame, length, type_offset);
+    for (guint tags = 0; tags < 2 && (type == TYPE_VLAN || type == TYPE_SERVICE_VLAN); tags++) {
+        type_offset += PACKET_VLAN;
+        type = field16(frame, length, type_offset);
+    }
+    layout->network = type_offset + 2;
+    if (type == TYPE_IPV4 ? !layout_ipv4(frame, length, layout)
+                          : type != TYPE_IPV6 || !layout_ipv6(frame, length, layout))
+        return FALSE;
+    if (layout->protocol != PACKET_TCP && layout->protocol != PACKET_UDP)
+        return FALSE;
+    return field(frame, length, layout->transport, layout->protocol == PACKET_TCP ? 20 : 8) != NULL;
+}
+
+guint8 *
+packet_insert_vlan(guint8 *frame, guint16 type, guint16 tag)
+{
+    guint8 *start = frame - PACKET_VLAN;
+    memmove(start, frame, 2 * PACKET_MAC);
+    start[12] = (guint8) (type >> 8);
+    start[13] = (guint8) type;
+    start[14] = (guint8) (tag >> 8);
+    start[15] = (guint8) tag;
+    return start;
+}
+
 guint32
 packet_checksum_add(guint32 sum, const guint8 *data, gsize length)
 {
@@ -253,8 +321,8 @@ packet_complete_checksum(guint8 *frame, gsize length)
     Segment segment;
     if (!find_segment(frame, length, &segment))
         return FALSE;
-    gsize place = segment.protocol == PROTOCOL_TCP ? 16 : 6;
-    if ((segment.protocol != PROTOCOL_TCP && segment.protocol != PROTOCOL_UDP) || segment.length < place + 2)
+    gsize place = segment.protocol == PACKET_TCP ? 16 : 6;
+    if ((segment.protocol != PACKET_TCP && segment.protocol != PACKET_UDP) || segment.length < place + 2)
         return FALSE;
     guint32 pseudo = packet_checksum_add(segment.protocol + (guint32) segment.length,
                                          frame + segment.addresses, segment.addresses_length);
@@ -267,7 +335,7 @@ packet_complete_checksum(guint8 *frame, gsize length)
         return FALSE; // a good checksum that happens to look like a partial one
     checksum[0] = checksum[1] = 0;
     guint16 full = packet_checksum_fold(packet_checksum_add(pseudo, frame + segment.offset, segment.length));
-    if (full == 0 && segment.protocol == PROTOCOL_UDP)
+    if (full == 0 && segment.protocol == PACKET_UDP)
         full = 0xffff;
     checksum[0] = (guint8) (full >> 8);
     checksum[1] = (guint8) full;

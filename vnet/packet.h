@@ -42,6 +42,26 @@ gsize packet_limit(guint mtu);
 // that routes sends with the addresses of others, and those must not be announced as its own.
 gboolean packet_owned_address(const guint8 *frame, gsize length, const MacAddress *mac, NetAddress *address);
 
+enum {
+    PACKET_TCP = 6,
+    PACKET_UDP = 17,
+};
+
+// Where the parts of an IP packet lie in its frame, behind up to two VLAN tags and IPv6's extension headers.
+typedef struct {
+    guint8 version;  // 4 or 6
+    guint8 protocol; // PACKET_TCP or PACKET_UDP
+    gsize network, transport;
+    gsize addresses; // source and destination, one after the other
+} PacketLayout;
+
+// FALSE for anything but TCP or UDP in an unfragmented packet, and when the frame ends inside TCP's 20 or
+// UDP's 8 bytes. The lengths that the packet itself gives are not looked at.
+gboolean packet_layout(const guint8 *frame, gsize length, PacketLayout *layout);
+
+// Puts a VLAN tag behind the MACs; there must be PACKET_VLAN bytes of room before `frame`, which moves there.
+guint8 *packet_insert_vlan(guint8 *frame, guint16 type, guint16 tag);
+
 // The Internet checksum (RFC 1071) over `length` bytes, added to `sum`; packet_checksum_fold() ends it.
 guint32 packet_checksum_add(guint32 sum, const guint8 *data, gsize length);
 guint16 packet_checksum_fold(guint32 sum);

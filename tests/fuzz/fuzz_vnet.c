@@ -2,11 +2,15 @@
 // Ethernet frames, stream framing and control messages: all that reaches quasar-vnet from outside.
 #include <stdint.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "base/frame.h"
 #include "vnet/control.h"
+#include "vnet/offload.h"
 #include "vnet/packet.h"
 #include "vnet/stream.h"
+#include "vnet/tunnel.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -61,11 +65,78 @@ as_control(const uint8_t *data, size_t size)
         g_assert_cmpuint(request.n_addresses, <=, CONTROL_ADDRESSES);
 }
 
+static void
+as_segment(guint8 *frame, gsize length, void *data)
+{
+    guint8 sum = 0;
+    for (gsize i = 0; i < length; i++)
+        sum ^= frame[i];
+    *(guint8 *) data ^= sum;
+}
+
+// A frame behind the header that says what work it still needs.
+static void
+as_offload(const uint8_t *data, size_t size)
+{
+    Offload offload;
+    guint8 sum = 0;
+    if (size < OFFLOAD_HEADER)
+        return;
+    offload_decode(data, TRUE, &offload);
+    size -= OFFLOAD_HEADER;
+    g_autofree guint8 *frame = g_memdup2(data + OFFLOAD_HEADER, size);
+    if (offload_is_sane(&offload, size) && offload.kind == OFFLOAD_NONE &&
+        (offload.flags & OFFLOAD_NEEDS_CHECKSUM))
+        offload_complete_checksum(frame, size, &offload);
+    offload_segment(frame, size, &offload, as_segment, &sum);
+    if (offload_guess(frame, size, 68, &offload))
+        g_assert_true(offload_is_sane(&offload, size));
+}
+
+static void
+tunnel_frame(guint8 *frame, gsize length, const Offload *offload, void *data)
+{
+    gboolean mine;
+    marker_parse(frame, length, NULL, &mine);
+    offload_is_sane(offload, length);
+}
+
+static void
+tunnel_nonce(const guint8 nonce[MARKER_NONCE], void *data)
+{
+    memcpy(data, nonce, MARKER_NONCE);
+}
+
+static void
+tunnel_drained(void *data)
+{
+}
+
+// What a peer may write into the tunnel, as far as a socket holds it.
+static void
+as_tunnel(const uint8_t *data, size_t size)
+{
+    static const TunnelEvents events = {tunnel_frame, tunnel_nonce, tunnel_drained};
+    guint8 nonce[MARKER_NONCE];
+    int ends[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends) != 0)
+        return;
+    Tunnel *tunnel = tunnel_new(ends[0], &events, nonce);
+    const struct pollfd fd = {ends[0], POLLIN, POLLIN};
+    if (write(ends[1], data, size) >= 0)
+        while (tunnel_serve(tunnel, &fd, NULL) && recv(ends[0], nonce, 1, MSG_PEEK) > 0)
+            continue;
+    tunnel_free(tunnel);
+    close(ends[1]);
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     as_frame(data, size);
     as_stream(data, size);
     as_control(data, size);
+    as_offload(data, size);
+    as_tunnel(data, size);
     return 0;
 }

@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "vnet/announce.h"
+#include "vnet/client.h"
 #include "vnet/control.h"
 #include "vnet/packet.h"
 #include "vnet/stream.h"
@@ -182,10 +183,83 @@ control_takes_only_known_requests(void **state)
     assert_int_equal(request.command, CONTROL_ACTIVATE);
     assert_true(request.announce);
     assert_int_equal(request.n_addresses, 1);
+    assert_true(decodes("{\"cmd\":\"hand-over\"}", &request));
+    assert_int_equal(request.command, CONTROL_HAND_OVER);
+    assert_int_equal(request.fd, -1);
     assert_false(decodes("{}", &request));
     assert_false(decodes("{\"cmd\":\"fly\"}", &request));
     assert_false(decodes("{\"cmd\":1}", &request));
     assert_false(decodes("{\"cmd\":\"activate\",\"addresses\":[\"x\"]}", &request));
+}
+
+// vnet's side of a control socket in a thread, until it is told to quit.
+typedef struct {
+    Control *control;
+    gboolean quit;
+    guint received, refused;
+} Served;
+
+static json_t *
+answer(ControlRequest *request, void *data)
+{
+    Served *served = data;
+    served->quit = request->command == CONTROL_QUIT;
+    if (request->command == CONTROL_RECEIVE || request->command == CONTROL_HAND_OVER) {
+        if (request->fd < 0) {
+            served->refused++;
+            return json_pack("{s:s}", "error", "no socket");
+        }
+        served->received += write(request->fd, "x", 1) == 1; // left to be closed
+    }
+    return json_pack("{s:b}", "ok", 1);
+}
+
+static gpointer
+serve_control(gpointer data)
+{
+    Served *served = data;
+    struct pollfd fds[CONTROL_CLIENTS + 1];
+    while (!served->quit) {
+        guint n = control_poll(served->control, fds);
+        if (poll(fds, n, 10000) > 0)
+            control_serve(served->control, fds, n, answer, served);
+    }
+    return NULL;
+}
+
+static void
+sockets_are_passed_with_their_request(void **state)
+{
+    g_autofree char *directory = g_dir_make_tmp("vnet-XXXXXX", NULL);
+    g_autofree char *path = g_build_filename(directory, "ctl", NULL);
+    g_autoptr(GError) error = NULL;
+    int ends[2];
+    char byte;
+    Served served = {.control = control_open(path, NULL)};
+    assert_non_null(served.control);
+    GThread *thread = g_thread_new("control", serve_control, &served);
+    {
+        g_autoptr(VnetClient) client = vnet_client_attach(path, &error);
+        assert_non_null(client);
+        assert_return_code(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+        assert_true(vnet_client_hold(client, NULL));
+        assert_true(vnet_client_receive(client, ends[1], NULL));
+        assert_true(vnet_client_hand_over(client, ends[1], NULL));
+        assert_false(vnet_client_hand_over(client, -1, &error)); // the last one is not used again
+        assert_non_null(error);
+        close(ends[1]);
+        assert_true(vnet_client_quit(client, NULL));
+    }
+    g_thread_join(thread);
+    control_free(served.control);
+    assert_int_equal(served.received, 2);
+    assert_int_equal(served.refused, 1);
+    assert_int_equal(read(ends[0], &byte, 1), 1);
+    assert_int_equal(read(ends[0], &byte, 1), 1);
+    assert_int_equal(read(ends[0], &byte, 1), 0); // every copy is closed
+    close(ends[0]);
+    unlink(path);
+    rmdir(directory);
 }
 
 int
@@ -199,6 +273,7 @@ main(void)
         cmocka_unit_test(stream_refuses_impossible_lengths),
         cmocka_unit_test(queue_drops_at_its_tail_and_frames),
         cmocka_unit_test(control_takes_only_known_requests),
+        cmocka_unit_test(sockets_are_passed_with_their_request),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

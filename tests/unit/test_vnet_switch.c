@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// The switch-over's states: two vnets in one process, their tunnel a socket pair, wire and guests played by
+// the test.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#include "vnet/switch.h"
+
+enum { LENGTH = 60 };
+
+// One host: a guest's end that takes frames when `ready`, and what reached it as a text of their letters.
+typedef struct {
+    Port port;
+    gboolean ready;
+    GString *got;
+    GString *sent; // to the wire
+    guint8 last_sent[LENGTH];
+    Switch *move;
+} Host;
+
+static Host *sending; // whose wire capture_send() is
+
+CaptureSend
+capture_send(Capture *capture, const Offload *offload, const struct iovec *parts, guint n)
+{
+    assert_int_equal(n, 1);
+    assert_int_equal(parts[0].iov_len, LENGTH);
+    memcpy(sending->last_sent, parts[0].iov_base, LENGTH);
+    g_string_append_c(sending->sent, 'M');
+    return CAPTURE_SENT;
+}
+
+static gboolean
+is_ready(const Port *port)
+{
+    return ((const Host *) port)->ready;
+}
+
+static void
+nothing(Port *port)
+{
+}
+
+static const PortOps exact_ops = {
+    .tells_exactly = TRUE, .is_ready = is_ready, .drain = nothing, .flush = nothing};
+static const PortOps vague_ops = {
+    .tells_exactly = FALSE, .is_ready = is_ready, .drain = nothing, .flush = nothing};
+
+static void
+deliver(guint8 *frame, gsize length, const Offload *offload, void *data)
+{
+    Host *host = data;
+    assert_int_equal(length, LENGTH);
+    assert_int_equal(offload->segment_size, frame[14]); // each frame keeps its own header
+    assert_true(host->ready);
+    g_string_append_c(host->got, (char) frame[14]);
+}
+
+static Host *
+new_host(const PortOps *ops)
+{
+    Host *host = g_new0(Host, 1);
+    host->port = (Port){.ops = ops};
+    host->ready = TRUE;
+    host->got = g_string_new(NULL);
+    host->sent = g_string_new(NULL);
+    host->move = switch_new(&host->port, NULL, deliver, host);
+    return host;
+}
+
+static void
+free_host(Host *host)
+{
+    switch_free(host->move);
+    g_string_free(host->got, TRUE);
+    g_string_free(host->sent, TRUE);
+    g_free(host);
+}
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Host, free_host)
+
+// A frame off the wire: a small letter is for the guest alone, a capital one for all.
+static SwitchVerdict
+capture(Host *host, char letter)
+{
+    guint8 frame[LENGTH] = {
+        g_ascii_isupper(letter) ? 0xff : 0x52, [6] = 0x52, [7] = 9, [14] = (guint8) letter};
+    const Offload offload = {.segment_size = (guint16) letter};
+    SwitchVerdict verdict = switch_captured(host->move, frame, sizeof(frame), &offload);
+    if (verdict == SWITCH_DELIVER)
+        deliver(frame, sizeof(frame), &offload, host);
+    return verdict;
+}
+
+static void
+capture_all(Host *host, const char *letters)
+{
+    for (; *letters; letters++)
+        capture(host, *letters);
+}
+
+static void
+serve(Host *host)
+{
+    struct pollfd fd;
+    guint n = switch_poll(host->move, &fd);
+    if (n > 0 && poll(&fd, 1, 0) < 0)
+        fail();
+    switch_serve(host->move, &fd, n);
+}
+
+static void
+connect_hosts(Host *source, Host *target)
+{
+    int ends[2];
+    assert_return_code(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+    assert_true(switch_receive(target->move, ends[0], NULL));
+    switch_hand_over(source->move, ends[1]);
+    serve(source); // the nonce
+}
+
+static void
+activate(Host *host, gboolean arrived)
+{
+    sending = host;
+    switch_activate(host->move, arrived);
+    switch_mark(host->move);
+}
+
+static void
+frames_follow_the_guest_until_its_stop(void **state)
+{
+    g_autoptr(Host) host = new_host(&exact_ops);
+    capture_all(host, "xy"); // standby
+    activate(host, FALSE);
+    capture_all(host, "ab");
+    switch_hold(host->move);
+    assert_int_equal(capture(host, 'c'), SWITCH_DELIVER); // it still runs
+    host->ready = FALSE;                                  // GET_VRING_BASE
+    assert_int_equal(capture(host, 'd'), SWITCH_TAKEN);
+    assert_int_equal(capture(host, 'E'), SWITCH_TAKEN);
+    assert_true(switch_injects(host->move));
+    assert_string_equal(host->got->str, "abc");
+    // The move fails: what waits comes when the guest runs again, before what comes later.
+    activate(host, FALSE);
+    capture_all(host, "f");
+    assert_string_equal(host->got->str, "abc");
+    host->ready = TRUE;
+    serve(host);
+    capture_all(host, "g");
+    assert_string_equal(host->got->str, "abcdEfg");
+    assert_int_equal(switch_waiting(host->move), 0);
+    assert_string_equal(host->sent->str, ""); // no marker without a move
+}
+
+static void
+ports_that_do_not_tell_hold_at_once(void **state)
+{
+    g_autoptr(Host) host = new_host(&vague_ops);
+    activate(host, FALSE);
+    switch_hold(host->move);
+    assert_int_equal(capture(host, 'a'), SWITCH_TAKEN);
+    assert_int_equal(switch_waiting(host->move), 1);
+}
+
+static void
+frames_arrive_in_order_and_once(void **state)
+{
+    g_autoptr(Host) source = new_host(&exact_ops);
+    g_autoptr(Host) target = new_host(&exact_ops);
+    activate(source, FALSE);
+    switch_hold(source->move);
+    source->ready = target->ready = FALSE;
+    capture_all(source, "ab");
+    connect_hosts(source, target);
+    assert_false(switch_injects(source->move));
+    capture_all(source, "c");
+    capture_all(target, "x"); // not yet the destination's business
+    serve(target);
+    assert_int_equal(switch_mode(target->move), SWITCH_ARRIVING);
+    assert_false(switch_injects(target->move));
+    activate(target, TRUE);
+    assert_string_equal(target->sent->str, "M");
+    // The guest is not there yet; D crosses the marker and is seen by both, E is seen by the destination
+    // alone.
+    capture_all(target, "Dd");
+    capture_all(source, "De");
+    serve(target);
+    assert_string_equal(target->got->str, "");
+    target->ready = TRUE;
+    serve(target);
+    assert_string_equal(target->got->str, "abce");
+    // The source sees the marker: from now on groups are the destination's.
+    const Offload none = {0};
+    assert_int_equal(switch_captured(source->move, target->last_sent, LENGTH, &none), SWITCH_TAKEN);
+    assert_int_equal(capture(source, 'E'), SWITCH_DROP);
+    capture_all(target, "E");
+    assert_string_equal(target->got->str, "abce");
+    serve(target); // drained
+    assert_int_equal(switch_mode(target->move), SWITCH_ACTIVE);
+    assert_string_equal(target->got->str, "abceDdE");
+    assert_int_equal(switch_duplicates(target->move), 1);
+    // What still strays to the source comes too.
+    capture_all(source, "s");
+    serve(target);
+    assert_string_equal(target->got->str, "abceDdEs");
+    assert_int_equal(switch_waiting(target->move) + switch_waiting(source->move), 0);
+}
+
+// The same frame sent twice is two frames.
+static void
+repeated_frames_are_no_duplicates(void **state)
+{
+    g_autoptr(Host) source = new_host(&exact_ops);
+    g_autoptr(Host) target = new_host(&exact_ops);
+    activate(source, FALSE);
+    connect_hosts(source, target);
+    activate(target, TRUE);
+    capture_all(target, "A");
+    capture_all(source, "AA");
+    serve(target);
+    const Offload none = {0};
+    switch_captured(source->move, target->last_sent, LENGTH, &none);
+    serve(target);
+    assert_string_equal(target->got->str, "AA");
+}
+
+static void
+markers_of_others_mean_nothing(void **state)
+{
+    g_autoptr(Host) source = new_host(&exact_ops);
+    g_autoptr(Host) target = new_host(&exact_ops);
+    guint8 frame[MARKER_LENGTH];
+    const guint8 nonce[MARKER_NONCE] = {1, 2, 3};
+    const Offload none = {0};
+    activate(source, FALSE);
+    marker_build(frame, nonce);
+    assert_int_equal(switch_captured(source->move, frame, sizeof(frame), &none),
+                     SWITCH_TAKEN); // no guest sees it
+    connect_hosts(source, target);
+    assert_int_equal(switch_captured(source->move, frame, sizeof(frame), &none), SWITCH_TAKEN);
+    assert_int_equal(capture(source, 'A'), SWITCH_TAKEN); // still sent on
+    gboolean mine;
+    for (gsize cut = 0; cut < 36; cut++)
+        assert_false(marker_parse(frame, cut, nonce, &mine));
+    assert_true(marker_parse(frame, sizeof(frame), nonce, &mine) && mine);
+    assert_true(marker_parse(frame, sizeof(frame), NULL, &mine) && !mine);
+    assert_int_equal(frame[6] & 3, 2); // local, of one sender
+}
+
+static void
+bad_messages_end_the_tunnel_only(void **state)
+{
+    static const guint8 bad[][8] = {
+        {0, 0, 0, 0}, {0, 0, 0, 1, 9}, {0, 0, 0, 3, 1, 2, 3}, {0, 0, 0, 2, 3, 0}, {0xff, 0xff, 0xff, 0xff}};
+    for (gsize i = 0; i < G_N_ELEMENTS(bad); i++) {
+        g_autoptr(Host) target = new_host(&exact_ops);
+        int ends[2];
+        assert_return_code(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+        assert_true(switch_receive(target->move, ends[0], NULL));
+        assert_int_equal(write(ends[1], bad[i], sizeof(bad[i])), sizeof(bad[i]));
+        serve(target);
+        struct pollfd fd;
+        assert_int_equal(switch_poll(target->move, &fd), 0);
+        activate(target, TRUE);
+        capture_all(target, "a");
+        serve(target);
+        assert_string_equal(target->got->str, "a");
+        close(ends[1]);
+    }
+}
+
+static void
+queues_have_an_end(void **state)
+{
+    g_autoptr(Host) host = new_host(&vague_ops);
+    activate(host, FALSE);
+    switch_hold(host->move);
+    guint n = 0;
+    while (capture(host, 'a') == SWITCH_TAKEN)
+        assert_true(++n < SWITCH_QUEUE);
+    assert_int_equal(capture(host, 'a'), SWITCH_OVERFLOW);
+    assert_true(n > 1000);
+    switch_standby(host->move);
+    assert_int_equal(switch_waiting(host->move), 0);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(frames_follow_the_guest_until_its_stop),
+        cmocka_unit_test(ports_that_do_not_tell_hold_at_once),
+        cmocka_unit_test(frames_arrive_in_order_and_once),
+        cmocka_unit_test(repeated_frames_are_no_duplicates),
+        cmocka_unit_test(markers_of_others_mean_nothing),
+        cmocka_unit_test(bad_messages_end_the_tunnel_only),
+        cmocka_unit_test(queues_have_an_end),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
