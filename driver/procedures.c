@@ -252,3 +252,13 @@ procedures_encode_domain(WireDomain *wire, Domain *domain)
     wire->id = domain->id;
     domain_unlock(domain);
 }
+
+gboolean
+procedures_answer_domain(void *ret, Domain *domain)
+{
+    if (!domain)
+        return FALSE;
+    procedures_encode_domain(&((WireDomainRet *) ret)->dom, domain);
+    domain_unref(domain);
+    return TRUE;
+}

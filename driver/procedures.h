@@ -35,6 +35,8 @@ Driver *procedures_driver(RpcCall *call);
 // The domain that a call names (by its UUID): a reference, unlocked.
 Domain *procedures_domain(RpcCall *call, const WireDomain *wire, GError **error);
 void procedures_encode_domain(WireDomain *wire, Domain *domain);
+// Answers with the domain (`ret` is a WireDomainRet), whose reference it takes; FALSE for NULL.
+gboolean procedures_answer_domain(void *ret, Domain *domain);
 void procedures_job_params(const JobStats *stats, RpcParams *params);
 
 #define HANDLER(name) gboolean name(RpcCall *call, const void *args, void *ret, GError **error)

@@ -43,6 +43,7 @@ cookie_free(Cookie *cookie)
     g_free(cookie->machine);
     g_free(cookie->token);
     g_ptr_array_unref(cookie->disks);
+    emulator_traits_free(cookie->traits);
     peer_address_free(cookie->peer);
     g_free(cookie);
 }
@@ -76,10 +77,12 @@ cookie_encode(const Cookie *cookie)
     json_t *disks = json_array();
     for (guint i = 0; i < cookie->disks->len; i++)
         json_array_append_new(disks, encode_disk(g_ptr_array_index(cookie->disks, i)));
-    g_autoptr(json_t) object = json_pack(
-        "{s:i, s:s, s:s, s:s*, s:s*, s:i, s:o, s:s*, s:o*}", "quasar", COOKIE_VERSION, "uuid", cookie->uuid,
-        "name", cookie->name, "hostname", cookie->hostname, "machine", cookie->machine, "emulator",
-        cookie->emulator_version, "disks", disks, "token", cookie->token, "peer", encode_peer(cookie->peer));
+    g_autoptr(json_t) object =
+        json_pack("{s:i, s:s, s:s, s:s*, s:s*, s:i, s:o, s:s*, s:o*, s:o*, s:b}", "quasar", COOKIE_VERSION,
+                  "uuid", cookie->uuid, "name", cookie->name, "hostname", cookie->hostname, "machine",
+                  cookie->machine, "emulator", cookie->emulator_version, "disks", disks, "token",
+                  cookie->token, "peer", encode_peer(cookie->peer), "traits",
+                  cookie->traits ? emulator_traits_to_json(cookie->traits) : NULL, "paused", cookie->paused);
     char *text = json_dumps(object, JSON_COMPACT);
     gsize length = strlen(text);
     return g_bytes_new_with_free_func(text, length, free, text);
@@ -148,11 +151,12 @@ decode_fields(json_t *object, Cookie *cookie)
 {
     int version = 0;
     const char *uuid, *name, *hostname = NULL, *machine = NULL, *token = NULL;
-    json_t *disks, *disk, *peer = NULL;
+    json_t *disks, *disk, *peer = NULL, *traits = NULL;
     size_t index;
-    if (json_unpack(object, "{s:i, s:s, s:s, s?s, s?s, s?i, s:o, s?s, s?o}", "quasar", &version, "uuid",
-                    &uuid, "name", &name, "hostname", &hostname, "machine", &machine, "emulator",
-                    &cookie->emulator_version, "disks", &disks, "token", &token, "peer", &peer) ||
+    if (json_unpack(object, "{s:i, s:s, s:s, s?s, s?s, s?i, s:o, s?s, s?o, s?o, s?b}", "quasar", &version,
+                    "uuid", &uuid, "name", &name, "hostname", &hostname, "machine", &machine, "emulator",
+                    &cookie->emulator_version, "disks", &disks, "token", &token, "peer", &peer, "traits",
+                    &traits, "paused", &cookie->paused) ||
         version != COOKIE_VERSION)
         return FALSE;
     cookie->uuid = g_strdup(uuid);
@@ -161,6 +165,8 @@ decode_fields(json_t *object, Cookie *cookie)
     cookie->machine = g_strdup(machine);
     cookie->token = g_strdup(token);
     json_array_foreach(disks, index, disk) if (!decode_disk(disk, cookie)) return FALSE;
+    if (traits && !(cookie->traits = emulator_traits_from_json(traits)))
+        return FALSE;
     return !peer || decode_peer(peer, cookie);
 }
 

@@ -5,6 +5,7 @@
 #include <glib.h>
 
 #include "driver/migration/peer.h"
+#include "emulator/traits.h"
 
 // One disk that travels: what the source says of it (Begin), and what the destination answers (Prepare).
 typedef struct {
@@ -20,17 +21,19 @@ typedef struct {
 
 void cookie_disk_free(CookieDisk *disk);
 
-// A cookie is one JSON object. Begin's has `disks`, `emulator_version` and `machine`; Prepare's adds token
-// and peer.
+// A cookie is one JSON object. Begin's has `disks`, `emulator_version`, `machine` and `traits`; Prepare's
+// adds token and peer.
 typedef struct {
     char *uuid;
     char *name;
-    char *hostname;       // of the side that made the cookie
-    char *machine;        // canonical machine type
-    int emulator_version; // major * 1000000 + minor * 1000 + micro
-    GPtrArray *disks;     // CookieDisk*
-    char *token;          // Prepare
-    PeerAddress *peer;    // where the side that made the cookie listens; NULL: no certificates there
+    char *hostname;         // of the side that made the cookie
+    char *machine;          // canonical machine type
+    int emulator_version;   // major * 1000000 + minor * 1000 + micro
+    GPtrArray *disks;       // CookieDisk*
+    EmulatorTraits *traits; // Begin: of the emulator that runs the guest; NULL: not told
+    gboolean paused;        // Begin: its vCPUs stand
+    char *token;            // Prepare
+    PeerAddress *peer;      // where the side that made the cookie listens; NULL: no certificates there
 } Cookie;
 
 Cookie *cookie_new(void);

@@ -188,14 +188,13 @@ disks_adjust(DomainDef *def, const Cookie *cookie)
 }
 
 void
-disks_supersede(const Cookie *cookie)
+disks_supersede(char **paths)
 {
-    for (guint i = 0; i < cookie->disks->len; i++) {
-        const CookieDisk *disk = g_ptr_array_index(cookie->disks, i);
-        g_autofree char *old = g_strconcat(disk->path, ".superseded", NULL);
+    for (char **path = paths; path && *path; path++) {
+        g_autofree char *old = g_strconcat(*path, ".superseded", NULL);
         g_autoptr(GError) error = NULL;
-        if (g_rename(disk->path, old) < 0)
-            g_warning("cannot rename %s: %s", disk->path, g_strerror(errno));
+        if (g_rename(*path, old) < 0 && errno != ENOENT)
+            g_warning("cannot rename %s: %s", *path, g_strerror(errno));
         else if (!file_sync_directory(old, &error))
             g_warning("%s", error->message);
     }

@@ -23,5 +23,6 @@ gboolean disks_check_read_only(const DomainDef *def, GError **error);
 void disks_adjust(DomainDef *def, const Cookie *cookie);
 
 // Source, after the guest has gone: renames each image that travelled to PATH.superseded, replacing an older
-// one of that name, so that nothing here opens it by mistake and the guest can come home to PATH.
-void disks_supersede(const Cookie *cookie);
+// one of that name, so that nothing here opens it by mistake and the guest can come home to PATH. A path that
+// is not there was renamed before.
+void disks_supersede(char **paths);

@@ -167,6 +167,19 @@ set_text(json_t *object, const char *member, const char *text)
     return !text || json_object_set_new(object, member, json_string(text)) == 0;
 }
 
+static gboolean
+set_texts(json_t *object, const char *member, char **texts)
+{
+    if (!texts)
+        return TRUE;
+    json_t *array = json_array();
+    gboolean utf8 = TRUE;
+    for (char **p = texts; *p; p++)
+        utf8 &= json_array_append_new(array, json_string(*p)) == 0;
+    json_object_set_new(object, member, array);
+    return utf8;
+}
+
 // The payload of a record that stands in `state`. Caller frees with free(); NULL if a field is not UTF-8.
 static char *
 payload_encode(const Handoff *handoff, HandoffState state)
@@ -181,16 +194,14 @@ payload_encode(const Handoff *handoff, HandoffState state)
     utf8 &= set_text(object, "token", handoff->token);
     utf8 &= set_text(object, "name", handoff->name);
     utf8 &= set_text(object, "peer-host", handoff->peer_host);
-    if (handoff->peer_addresses) {
-        json_t *addresses = json_array();
-        for (char **p = handoff->peer_addresses; *p; p++)
-            utf8 &= json_array_append_new(addresses, json_string(*p)) == 0;
-        json_object_set_new(object, "peer-addresses", addresses);
-    }
+    utf8 &= set_texts(object, "peer-addresses", handoff->peer_addresses);
+    utf8 &= set_texts(object, "images", handoff->images);
     json_object_set_new(object, "peer-port", json_integer(handoff->peer_port));
     utf8 &= set_text(object, "peer-sha256", handoff->peer_sha256);
     json_object_set_new(object, "persist-dest", json_boolean(handoff->persist_dest));
     json_object_set_new(object, "undefine-source", json_boolean(handoff->undefine_source));
+    json_object_set_new(object, "left", json_boolean(handoff->left));
+    json_object_set_new(object, "claimed", json_boolean(handoff->claimed));
     json_object_set_new(object, "peer-refused", json_boolean(handoff->peer_refused));
     json_object_set_new(object, "run-state", json_integer(handoff->run_state));
     utf8 &= set_text(object, "xml-path", handoff->xml_path);
@@ -316,6 +327,12 @@ decode_rest(Handoff *handoff, const json_t *object)
         return "undefine-source";
     if (!get_flag(object, "peer-refused", &handoff->peer_refused))
         return "peer-refused";
+    if (!get_texts(object, "images", &handoff->images))
+        return "images";
+    if (!get_flag(object, "left", &handoff->left))
+        return "left";
+    if (!get_flag(object, "claimed", &handoff->claimed))
+        return "claimed";
     if (!get_number(object, "run-state", G_MAXINT, &run_state))
         return "run-state";
     if (!get_text(object, "xml-path", &handoff->xml_path))
@@ -361,6 +378,7 @@ handoff_free(Handoff *handoff)
     g_strfreev(handoff->peer_addresses);
     g_free(handoff->peer_sha256);
     g_free(handoff->xml_path);
+    g_strfreev(handoff->images);
     g_free(private_of(handoff));
 }
 
@@ -555,6 +573,12 @@ handoff_transition(Handoff *handoff, HandoffState state, GError **error)
 }
 
 gboolean
+handoff_store(Handoff *handoff, GError **error)
+{
+    return handoff_save(handoff, handoff->state, error);
+}
+
+gboolean
 handoff_close(Handoff *handoff, GError **error)
 {
     gboolean untold = handoff->state == HANDOFF_SOURCE_IDLE || handoff->state == HANDOFF_DESTINATION_NONE;
@@ -566,6 +590,8 @@ handoff_close(Handoff *handoff, GError **error)
     }
     if (!file_remove(record_path(private_of(handoff)->record), error))
         return FALSE;
+    if (handoff->xml_path && !file_remove(handoff->xml_path, NULL))
+        g_warning("cannot remove %s", handoff->xml_path);
     handoff_free(handoff);
     return TRUE;
 }

@@ -92,7 +92,10 @@ typedef struct {
     gboolean undefine_source; // VIR_MIGRATE_UNDEFINE_SOURCE: the source drops its definition once done
     gboolean peer_refused;    // source: the peer has answered "refused" to this token; lets released go back
     int run_state;            // virDomainState that the guest is to have at the destination
-    char *xml_path;           // file that holds the guest's XML of this move; too large for a slot
+    char *xml_path;   // file with the guest's XML of this move, too large for a slot; goes with the record
+    char **images;    // source: disk files that travel; destination: those that the move created
+    gboolean left;    // source, done: the emulator is gone and the images are set aside
+    gboolean claimed; // destination: the source has connected, so it has a record that knows us
 } Handoff;
 
 const char *handoff_role_name(HandoffRole role);
@@ -139,8 +142,11 @@ GPtrArray *handoff_scan(const char *directory, char ***damaged, GError **error);
 // see the top.
 gboolean handoff_transition(Handoff *handoff, HandoffState state, GError **error);
 
-// Removes the record and frees the handoff on success. Refused (55) outside the end states, idle and none:
-// call it only when the peer's end is durable.
+// Saves all fields in the state that stands: one fdatasync. Errors as handoff_transition().
+gboolean handoff_store(Handoff *handoff, GError **error);
+
+// Removes the record (and the file at xml_path) and frees the handoff on success. Refused (55) outside the
+// end states, idle and none: call it only when the peer's end is durable.
 gboolean handoff_close(Handoff *handoff, GError **error);
 
 // Frees the memory; the record stays on disk.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// The destination half: sessions by token, the conversation with the source, commit and refusal.
+// The destination half: sessions by token, commit and refusal, and what a restart makes of them.
 #include "driver/migration/incoming.h"
 
 #include <errno.h>
@@ -10,101 +10,124 @@
 
 #include "base/error.h"
 #include "base/fault.h"
-#include "base/frame.h"
+#include "base/file.h"
 #include "driver/domains.h"
 #include "driver/lifecycle.h"
-#include "driver/migration/peer.h"
+#include "driver/migration/departure.h"
 #include "driver/process.h"
 #include "driver/store.h"
+#include "emulator/launch.h"
 #include "emulator/monitor.h"
 
-// The source speaks within this time while the guest is stopped; before that it sends "alive" every second.
-#define CONTROL_SILENCE_MS 10000
+#define DYING_MS 1000
 
 static GMutex sessions_lock;
-static GHashTable *sessions; // token -> Incoming (no reference: removed by the last unref)
+static GHashTable *sessions; // token -> Incoming; holds a reference
 
-Incoming *
-incoming_new(Driver *driver, Domain *domain, Handoff *handoff, Cookie *source, GPtrArray *created,
-             guint flags)
+static gboolean
+has_uuid(gpointer key, gpointer value, gpointer uuid)
 {
-    Incoming *incoming = g_new0(Incoming, 1);
-    incoming->references = 1;
-    incoming->driver = driver;
-    incoming->domain = domain_ref(domain);
-    incoming->token = g_strdup(handoff->token);
-    incoming->source_uuid = g_strdup(handoff->uuid);
-    incoming->handoff = handoff;
-    incoming->source = source;
-    incoming->created = created;
-    incoming->flags = flags;
-    incoming->relays = g_ptr_array_new_with_free_func((GDestroyNotify) relay_free);
-    g_mutex_init(&incoming->lock);
-    g_cond_init(&incoming->changed);
-    g_mutex_lock(&sessions_lock);
-    if (!sessions)
-        sessions = g_hash_table_new(g_str_hash, g_str_equal);
-    g_hash_table_insert(sessions, incoming->token, incoming);
-    g_mutex_unlock(&sessions_lock);
+    return g_str_equal(((Incoming *) value)->uuid, uuid);
+}
+
+static gpointer
+reference(Incoming *incoming)
+{
+    g_atomic_int_inc(&incoming->references);
     return incoming;
 }
 
 void
 incoming_unref(Incoming *incoming)
 {
-    g_mutex_lock(&sessions_lock);
-    gboolean last = --incoming->references == 0;
-    if (last)
-        g_hash_table_remove(sessions, incoming->token);
-    g_mutex_unlock(&sessions_lock);
-    if (!last)
+    if (!g_atomic_int_dec_and_test(&incoming->references))
         return;
     g_ptr_array_unref(incoming->relays);
     handoff_free(incoming->handoff);
     cookie_free(incoming->source);
-    g_ptr_array_unref(incoming->created);
-    domain_unref(incoming->domain);
+    g_clear_pointer(&incoming->domain, domain_unref);
     g_mutex_clear(&incoming->lock);
     g_cond_clear(&incoming->changed);
     g_free(incoming->failure);
     g_free(incoming->token);
-    g_free(incoming->source_uuid);
+    g_free(incoming->uuid);
     g_free(incoming);
 }
 
-static Incoming *
-find_session(GHRFunc matches, gpointer data)
+static void
+unref_incoming(gpointer data)
+{
+    incoming_unref(data);
+}
+
+static void
+give_up(Driver *driver G_GNUC_UNUSED, gpointer data)
+{
+    incoming_refuse(data, "nobody came to perform the migration", TRUE, NULL);
+}
+
+static gboolean
+expire(gpointer data)
+{
+    Incoming *incoming = data;
+    driver_defer(incoming->driver, give_up, reference(incoming), unref_incoming);
+    return G_SOURCE_REMOVE;
+}
+
+static void
+register_session(Incoming *incoming)
 {
     g_mutex_lock(&sessions_lock);
-    Incoming *found = sessions ? g_hash_table_find(sessions, matches, data) : NULL;
-    if (found)
-        found->references++;
+    if (!sessions)
+        sessions = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, unref_incoming);
+    g_hash_table_foreach_remove(sessions, has_uuid, incoming->uuid);
+    g_hash_table_insert(sessions, incoming->token, reference(incoming));
     g_mutex_unlock(&sessions_lock);
-    return found;
 }
 
-static gboolean
-has_token(gpointer key, gpointer value, gpointer token)
+Incoming *
+incoming_new(Driver *driver, Domain *domain, Handoff *handoff, Cookie *source, RpcSession *client)
 {
-    return g_str_equal(key, token);
-}
-
-static gboolean
-has_uuid(gpointer key, gpointer value, gpointer uuid)
-{
-    return g_str_equal(((Incoming *) value)->source_uuid, uuid);
+    Incoming *incoming = g_new0(Incoming, 1);
+    incoming->references = 1;
+    incoming->driver = driver;
+    incoming->domain = domain ? domain_ref(domain) : NULL;
+    incoming->token = g_strdup(handoff->token);
+    incoming->uuid = g_strdup(handoff->uuid);
+    incoming->state = handoff->claimed ? INCOMING_RUNNING : INCOMING_WAITING;
+    incoming->handoff = handoff;
+    incoming->source = source;
+    incoming->client = client;
+    incoming->relays = g_ptr_array_new_with_free_func((GDestroyNotify) relay_free);
+    g_mutex_init(&incoming->lock);
+    g_cond_init(&incoming->changed);
+    register_session(incoming);
+    if (incoming->state == INCOMING_WAITING)
+        g_timeout_add_seconds_full(G_PRIORITY_DEFAULT, INCOMING_UNCLAIMED_S, expire, reference(incoming),
+                                   unref_incoming);
+    return incoming;
 }
 
 Incoming *
 incoming_by_token(const char *token)
 {
-    return find_session(has_token, (gpointer) token);
+    g_mutex_lock(&sessions_lock);
+    Incoming *found = sessions ? g_hash_table_lookup(sessions, token) : NULL;
+    if (found)
+        reference(found);
+    g_mutex_unlock(&sessions_lock);
+    return found;
 }
 
 Incoming *
 incoming_by_uuid(const char *uuid)
 {
-    return find_session(has_uuid, (gpointer) uuid);
+    g_mutex_lock(&sessions_lock);
+    Incoming *found = sessions ? g_hash_table_find(sessions, has_uuid, (gpointer) uuid) : NULL;
+    if (found)
+        reference(found);
+    g_mutex_unlock(&sessions_lock);
+    return found;
 }
 
 static int
@@ -122,12 +145,18 @@ connect_local(const char *path, GError **error)
 }
 
 void
-incoming_relay(Incoming *incoming, const char *name, const char *path, Channel *channel)
+incoming_relay(Incoming *incoming, const char *name, const char *socket, Channel *channel)
 {
     g_autoptr(GError) error = NULL;
-    int fd = connect_local(path, &error);
+    g_autofree char *path = NULL;
+    if (incoming->domain) {
+        domain_lock(incoming->domain);
+        path = incoming->domain->run_dir ? g_build_filename(incoming->domain->run_dir, socket, NULL) : NULL;
+        domain_unlock(incoming->domain);
+    }
+    int fd = path ? connect_local(path, &error) : -1;
     if (fd < 0) {
-        g_warning("migration of %s: %s", incoming->domain->name, error->message);
+        g_warning("migration of %s: %s", incoming->uuid, error ? error->message : "no emulator waits");
         channel_free(channel);
         return;
     }
@@ -136,68 +165,119 @@ incoming_relay(Incoming *incoming, const char *name, const char *path, Channel *
     g_mutex_unlock(&incoming->lock);
 }
 
-// With the lock held.
-static void
-cut_relays(Incoming *incoming)
+// What stands behind the record.
+typedef enum {
+    HELD,   // an emulator with the whole guest
+    GONE,   // no emulator, or one that has not got it all
+    UNSURE, // an emulator that does not answer
+} Held;
+
+static Held
+look(Incoming *incoming, gboolean *started)
 {
-    for (guint i = 0; i < incoming->relays->len; i++)
-        relay_cut(g_ptr_array_index(incoming->relays, i));
+    g_autoptr(Qmp) qmp = NULL;
+    EmulatorProcess process = {0, 0};
+    if (incoming->domain) {
+        domain_lock(incoming->domain);
+        qmp = domain_qmp(incoming->domain, NULL);
+        process = (EmulatorProcess){.pid = incoming->domain->pid, .start_time = incoming->domain->pid_start};
+        domain_unlock(incoming->domain);
+    }
+    if (process.pid <= 0 || !emulator_is_alive(&process))
+        return GONE;
+    // One that has closed its monitor is dying, if it takes its time over that.
+    if (qmp && !qmp_is_connected(qmp) && emulator_wait(&process, DYING_MS))
+        return GONE;
+    *started = FALSE;
+    if (incoming->ready_sent)
+        return HELD;
+    g_autofree char *status = NULL;
+    if (!qmp || !monitor_query_status(qmp, NULL, &status, NULL))
+        return emulator_is_alive(&process) ? UNSURE : GONE;
+    // Anything that a loaded guest which was never let run cannot be.
+    *started = !g_str_equal(status, "paused") && !g_str_equal(status, "inmigrate");
+    return g_str_equal(status, "inmigrate") ? GONE : HELD;
 }
 
 static void
-remove_created(Incoming *incoming)
+remove_images(Handoff *handoff)
 {
-    for (guint i = 0; i < incoming->created->len; i++)
-        if (unlink(g_ptr_array_index(incoming->created, i)) < 0)
-            g_warning("cannot remove %s: %s", (char *) g_ptr_array_index(incoming->created, i),
-                      g_strerror(errno));
-    g_ptr_array_set_size(incoming->created, 0);
+    for (char **path = handoff->images; path && *path; path++)
+        if (unlink(*path) < 0 && errno != ENOENT)
+            g_warning("cannot remove %s: %s", *path, g_strerror(errno));
+    // A file that is put there later is not ours to remove.
+    g_clear_pointer(&handoff->images, g_strfreev);
+    handoff_store(handoff, NULL);
 }
 
-// Ends the emulator that waited for the guest, and what Prepare made on disk.
+// After "refused" is on the disk: ends the emulator that waited for the guest, and what Prepare made.
 static void
 discard(Incoming *incoming)
 {
-    Domain *domain = incoming->domain;
-    domain_lock(domain);
-    domain->destroying = TRUE;
-    if (domain_is_active(domain)) {
-        process_kill(domain, FALSE, NULL);
-        process_cleanup(domain, VIR_DOMAIN_SHUTOFF_FAILED);
+    if (incoming->domain) {
+        // At once: it has nothing to save, and may be what does not answer.
+        domain_lock(incoming->domain);
+        const EmulatorProcess process = {.pid = incoming->domain->pid,
+                                         .start_time = incoming->domain->pid_start};
+        incoming->domain->destroying = domain_is_active(incoming->domain);
+        domain_unlock(incoming->domain);
+        if (process.pid > 0)
+            emulator_kill(&process, 0, NULL);
+        departure_end_emulator(incoming->domain, VIR_DOMAIN_SHUTOFF_FAILED, -1);
+        domain_lock(incoming->domain);
+        domain_clear_messages(incoming->domain);
+        if (incoming->domain->job.async == ASYNC_MIGRATION_IN)
+            job_end_async(incoming->domain, VIR_DOMAIN_JOB_FAILED);
+        domain_unlock(incoming->domain);
     }
-    if (domain->job.async == ASYNC_MIGRATION_IN)
-        job_end_async(domain, VIR_DOMAIN_JOB_FAILED);
-    domain_unlock(domain);
-    remove_created(incoming);
-}
-
-gboolean
-incoming_refuse(Incoming *incoming, const char *why, GError **error)
-{
     g_mutex_lock(&incoming->lock);
-    gboolean already = incoming->state == INCOMING_REFUSED;
-    if (incoming->state == INCOMING_ARRIVED)
-        quasar_set_error(error, VIR_ERR_OPERATION_INVALID, "the guest has arrived and is ours");
-    gboolean ok = already || (incoming->state != INCOMING_ARRIVED &&
-                              handoff_transition(incoming->handoff, HANDOFF_DESTINATION_REFUSED, error));
-    if (ok && !already) {
-        incoming->state = INCOMING_REFUSED;
-        incoming->failure = g_strdup(why);
-        cut_relays(incoming);
-        if (incoming->control)
-            channel_shutdown(incoming->control);
-        g_cond_broadcast(&incoming->changed);
+    for (guint i = 0; i < incoming->relays->len; i++)
+        relay_cut(g_ptr_array_index(incoming->relays, i));
+    gboolean unknown_to_source = FALSE;
+    if (incoming->handoff) {
+        remove_images(incoming->handoff);
+        unknown_to_source = !incoming->handoff->claimed;
     }
     g_mutex_unlock(&incoming->lock);
-    if (!ok || already)
-        return ok;
-    g_message("migration of %s is refused here: %s", incoming->domain->name, why);
-    discard(incoming);
+    // READY was never said, so nothing will ever be committed.
+    if (unknown_to_source)
+        incoming_close(incoming, NULL);
+}
+
+// With the lock. The rest is discard()'s, without it.
+static gboolean
+set_refused(Incoming *incoming, const char *why, GError **error)
+{
+    if (!handoff_transition(incoming->handoff, HANDOFF_DESTINATION_REFUSED, error))
+        return FALSE;
+    incoming->state = INCOMING_REFUSED;
+    incoming->failure = g_strdup(why);
+    g_cond_broadcast(&incoming->changed);
+    g_message("the migration of %s is refused here: %s",
+              incoming->handoff->name ? incoming->handoff->name : incoming->uuid, why);
     return TRUE;
 }
 
+gboolean
+incoming_refuse(Incoming *incoming, const char *why, gboolean if_unclaimed, GError **error)
+{
+    g_mutex_lock(&incoming->lock);
+    gboolean already = incoming->state == INCOMING_REFUSED;
+    gboolean late =
+        incoming->state == INCOMING_ARRIVED || (if_unclaimed && incoming->state == INCOMING_RUNNING);
+    if (late)
+        quasar_set_error(error, VIR_ERR_OPERATION_INVALID,
+                         incoming->state == INCOMING_ARRIVED ? "the guest has arrived and is ours"
+                                                             : "the guest is on its way");
+    gboolean ok = already || (!late && set_refused(incoming, why, error));
+    g_mutex_unlock(&incoming->lock);
+    if (ok && !already)
+        discard(incoming);
+    return ok;
+}
+
 static gboolean
-let_run(Incoming *incoming, int run_state, GError **error)
+let_run(Incoming *incoming, gboolean started, GError **error)
 {
     Domain *domain = incoming->domain;
     domain_lock(domain);
@@ -209,237 +289,242 @@ let_run(Incoming *incoming, int run_state, GError **error)
     }
     domain->incoming = FALSE;
     gboolean ok = TRUE;
-    if (run_state == VIR_DOMAIN_RUNNING)
+    if (incoming->handoff->run_state == VIR_DOMAIN_RUNNING && !started)
         ok = process_continue(domain, VIR_DOMAIN_RUNNING_MIGRATED, error);
-    else
+    else if (!started)
         domain_set_state(domain, VIR_DOMAIN_PAUSED, VIR_DOMAIN_PAUSED_USER);
     domain_unlock(domain);
+    incoming->resumed_wall_us = g_get_real_time();
     return ok;
+}
+
+static gboolean
+silent(GError **error)
+{
+    quasar_set_error(error, VIR_ERR_OPERATION_TIMEOUT,
+                     "the emulator that holds the guest does not answer; the move stays undecided");
+    return FALSE;
+}
+
+static gboolean
+refuse_dead(Incoming *incoming, GError **error)
+{
+    const char *why = "the emulator that held the guest there has ended";
+    if (set_refused(incoming, why, error))
+        quasar_set_error(error, VIR_ERR_OPERATION_FAILED, "%s", why);
+    return FALSE;
+}
+
+static gboolean
+take(Incoming *incoming, const IncomingCommit *commit, GError **error)
+{
+    Handoff *handoff = incoming->handoff;
+    gboolean started;
+    Held held = look(incoming, &started);
+    if (held == UNSURE)
+        return silent(error);
+    // With both emulators gone the disk is ours: the guest arrives, and has crashed.
+    if (held == GONE && commit->source_has_ram)
+        return refuse_dead(incoming, error);
+    handoff->run_state = commit->run_state;
+    handoff->persist_dest = commit->persist_dest;
+    return handoff_transition(handoff, HANDOFF_DESTINATION_OWNED, error) && fault_point("dst-owned", error);
+}
+
+static gboolean
+prepare_start(Incoming *incoming, const IncomingCommit *commit, GError **error)
+{
+    gboolean started;
+    Held held = look(incoming, &started);
+    if (held == UNSURE)
+        return silent(error);
+    if (held == GONE && commit->source_has_ram)
+        return refuse_dead(incoming, error);
+    return handoff_transition(incoming->handoff, HANDOFF_DESTINATION_STARTING, error) &&
+           fault_point("dst-starting", error);
+}
+
+static gboolean
+start(Incoming *incoming, GError **error)
+{
+    gboolean started = FALSE;
+    Held held = look(incoming, &started);
+    if (held == UNSURE)
+        return silent(error);
+    g_autoptr(GError) problem = NULL;
+    incoming->crashed = held == GONE;
+    if (held == HELD && !let_run(incoming, started, &problem)) {
+        incoming->crashed = look(incoming, &started) == GONE;
+        if (!incoming->crashed) {
+            g_propagate_error(error, g_steal_pointer(&problem));
+            return FALSE;
+        }
+    }
+    return handoff_transition(incoming->handoff, HANDOFF_DESTINATION_RUNNING, error);
 }
 
 gboolean
-incoming_commit(Incoming *incoming, int run_state, GError **error)
+incoming_commit(Incoming *incoming, const IncomingCommit *commit, GError **error)
 {
     g_mutex_lock(&incoming->lock);
-    gboolean ok = incoming->state == INCOMING_ARRIVED;
-    if (!ok && incoming->handoff && incoming->handoff->state == HANDOFF_DESTINATION_PREPARED) {
-        incoming->handoff->run_state = run_state;
-        ok = handoff_transition(incoming->handoff, HANDOFF_DESTINATION_OWNED, error) &&
-             fault_point("dst-owned", error) &&
-             handoff_transition(incoming->handoff, HANDOFF_DESTINATION_STARTING, error) &&
-             fault_point("dst-starting", error) && let_run(incoming, run_state, error);
-        incoming->resumed_wall_us = g_get_real_time();
-        ok = ok && handoff_transition(incoming->handoff, HANDOFF_DESTINATION_RUNNING, error);
-        if (ok)
-            incoming->state = INCOMING_ARRIVED;
-        g_cond_broadcast(&incoming->changed);
-    } else if (!ok) {
+    gboolean ok = TRUE;
+    if (incoming->state == INCOMING_REFUSED) {
         quasar_set_error(error, VIR_ERR_OPERATION_INVALID, "the move was refused here: %s",
-                         incoming->failure ? incoming->failure : "unknown");
+                         incoming->failure);
+        ok = FALSE;
     }
+    const gboolean undecided = ok && incoming->state != INCOMING_ARRIVED;
+    if (undecided && incoming->handoff->state == HANDOFF_DESTINATION_PREPARED)
+        ok = take(incoming, commit, error);
+    if (undecided && ok && incoming->handoff->state == HANDOFF_DESTINATION_OWNED)
+        ok = prepare_start(incoming, commit, error);
+    if (undecided && ok && incoming->handoff->state == HANDOFF_DESTINATION_STARTING)
+        ok = start(incoming, error);
+    if (undecided && ok)
+        incoming->state = INCOMING_ARRIVED;
+    gboolean refused_now = undecided && incoming->state == INCOMING_REFUSED;
+    g_cond_broadcast(&incoming->changed);
     g_mutex_unlock(&incoming->lock);
+    if (refused_now)
+        discard(incoming);
     return ok;
 }
 
-// Bookkeeping once the guest runs: definition, status, events. Outside the pause.
+// Of a guest whose emulator took everything with it and whose domain is not known here any more.
+static Domain *
+domain_from_file(Incoming *incoming)
+{
+    g_autofree char *xml = NULL;
+    g_autoptr(GError) error = NULL;
+    gboolean created;
+    const char *path = incoming->handoff ? incoming->handoff->xml_path : NULL;
+    g_autoptr(DomainDef) def =
+        path && g_file_get_contents(path, &xml, NULL, &error) ? domain_def_parse(xml, &error) : NULL;
+    Domain *domain =
+        def ? domain_list_add(driver_domains(incoming->driver), incoming->driver, def, &created, &error)
+            : NULL;
+    if (!domain) {
+        g_critical("the definition of %s, which has moved here, is lost: %s", incoming->uuid,
+                   error ? error->message : "its record names no file");
+        return NULL;
+    }
+    domain_lock(domain);
+    if (!domain->persistent)
+        domain->persistent = g_steal_pointer(&def);
+    domain_unlock(domain);
+    return domain;
+}
+
+// With the domain locked.
 static void
-settle(Incoming *incoming)
+persist(Domain *domain)
+{
+    g_autoptr(GError) error = NULL;
+    gboolean update = domain->persistent != NULL;
+    if (domain->live) {
+        domain_def_free(domain->persistent);
+        domain->persistent = domain_def_copy(domain->live);
+    }
+    if (!domain->persistent)
+        return;
+    if (!store_save_definition(domain, domain->persistent, &error))
+        g_warning("definition of %s: %s", domain->name, error->message);
+    domain_emit_lifecycle(domain, VIR_DOMAIN_EVENT_DEFINED,
+                          update ? VIR_DOMAIN_EVENT_DEFINED_UPDATED : VIR_DOMAIN_EVENT_DEFINED_ADDED);
+}
+
+// A guest that arrived dead keeps its definition here, beside its disk, whether or not that was asked.
+static void
+book_crashed(Incoming *incoming)
+{
+    if (incoming->domain && incoming->domain->removed)
+        g_clear_pointer(&incoming->domain, domain_unref);
+    if (!incoming->domain)
+        incoming->domain = domain_from_file(incoming);
+    Domain *domain = incoming->domain;
+    if (!domain)
+        return;
+    domain_lock(domain);
+    persist(domain);
+    domain_clear_messages(domain);
+    domain_unlock(domain);
+    departure_end_emulator(domain, VIR_DOMAIN_SHUTOFF_CRASHED, VIR_DOMAIN_EVENT_STOPPED_FAILED);
+    domain_lock(domain);
+    domain_set_state(domain, VIR_DOMAIN_SHUTOFF, VIR_DOMAIN_SHUTOFF_CRASHED);
+    domain_unlock(domain);
+}
+
+static void
+book_running(Incoming *incoming)
 {
     Domain *domain = incoming->domain;
     g_autoptr(GError) error = NULL;
     domain_lock(domain);
-    if (incoming->handoff->persist_dest && !domain->persistent) {
-        domain->persistent = domain_def_copy(domain->live);
-        if (!store_save_definition(domain, domain->persistent, &error))
-            g_warning("definition of %s: %s", domain->name, error->message);
-    }
-    g_clear_error(&error);
-    if (!store_save_status(domain, &error))
+    domain_clear_messages(domain);
+    if (incoming->handoff && incoming->handoff->persist_dest)
+        persist(domain);
+    if (domain_is_active(domain) && !store_save_status(domain, &error))
         g_warning("status of %s: %s", domain->name, error->message);
     domain_emit_lifecycle(domain, VIR_DOMAIN_EVENT_STARTED, VIR_DOMAIN_EVENT_STARTED_MIGRATED);
-    domain_emit_lifecycle(domain, VIR_DOMAIN_EVENT_RESUMED, VIR_DOMAIN_EVENT_RESUMED_MIGRATED);
+    if (domain->state == VIR_DOMAIN_RUNNING)
+        domain_emit_lifecycle(domain, VIR_DOMAIN_EVENT_RESUMED, VIR_DOMAIN_EVENT_RESUMED_MIGRATED);
+    else
+        domain_emit_lifecycle(domain, VIR_DOMAIN_EVENT_SUSPENDED, VIR_DOMAIN_EVENT_SUSPENDED_PAUSED);
     domain_unlock(domain);
 }
 
-// The figures that came with "done" (NULL: the source's last word is missing); the job ends.
-static void
-finish_job(Incoming *incoming, json_t *done)
+void
+incoming_book(Incoming *incoming)
+{
+    g_mutex_lock(&incoming->lock);
+    gboolean due = !incoming->booked && incoming->state == INCOMING_ARRIVED;
+    incoming->booked |= due;
+    g_mutex_unlock(&incoming->lock);
+    if (due && incoming->crashed)
+        book_crashed(incoming);
+    else if (due)
+        book_running(incoming);
+}
+
+void
+incoming_finish_job(Incoming *incoming, json_t *figures)
 {
     Domain *domain = incoming->domain;
+    if (!domain)
+        return;
     domain_lock(domain);
     if (domain->job.async == ASYNC_MIGRATION_IN) {
         JobStats *stats = &domain->job.current;
-        stats->stopped_us = json_integer_value(json_object_get(done, "stopped"));
-        stats->resumed_us = json_integer_value(json_object_get(done, "resumed"));
-        stats->downtime = (guint64) json_integer_value(json_object_get(done, "downtime"));
+        stats->stopped_us = json_integer_value(json_object_get(figures, "stopped"));
+        stats->resumed_us = json_integer_value(json_object_get(figures, "resumed"));
+        stats->downtime = (guint64) json_integer_value(json_object_get(figures, "downtime"));
         stats->downtime_set = stats->resumed_us != 0;
-        stats->memory_total = (guint64) json_integer_value(json_object_get(done, "memory-total"));
-        stats->memory_processed = (guint64) json_integer_value(json_object_get(done, "memory"));
-        stats->memory_iteration = (guint64) json_integer_value(json_object_get(done, "iteration"));
+        stats->memory_total = (guint64) json_integer_value(json_object_get(figures, "memory-total"));
+        stats->memory_processed = (guint64) json_integer_value(json_object_get(figures, "memory"));
+        stats->memory_iteration = (guint64) json_integer_value(json_object_get(figures, "iteration"));
         stats->disk_total = stats->disk_processed =
-            (guint64) json_integer_value(json_object_get(done, "disk"));
+            (guint64) json_integer_value(json_object_get(figures, "disk"));
         stats->data_total = stats->data_processed = stats->memory_processed + stats->disk_processed;
         job_end_async(domain, VIR_DOMAIN_JOB_COMPLETED);
     }
     domain_unlock(domain);
 }
 
-static gboolean
-send_simple(Channel *control, const char *type, const char *message, GError **error)
+gboolean
+incoming_close(Incoming *incoming, GError **error)
 {
-    g_autoptr(json_t) object = json_pack("{s:s, s:s*}", "type", type, "message", message);
-    return frame_send(control, object, PEER_TIMEOUT_MS, error);
-}
-
-static const char *
-message_type(json_t *message)
-{
-    const char *type = json_string_value(json_object_get(message, "type"));
-    return type ? type : "";
-}
-
-// Waits for a message of one of the two types; "alive" is passed over. *other is set when it was the second.
-static json_t *
-expect(Channel *control, const char *type, const char *other, GError **error)
-{
-    for (;;) {
-        g_autoptr(json_t) message = frame_receive(control, CONTROL_SILENCE_MS, error);
-        if (!message)
-            return NULL;
-        if (g_str_equal(message_type(message), "alive"))
-            continue;
-        if (g_str_equal(message_type(message), type) || g_str_equal(message_type(message), other))
-            return g_steal_pointer(&message);
-        quasar_set_error(error, VIR_ERR_RPC, "the source sent '%s' where '%s' was due", message_type(message),
-                         type);
-        return NULL;
-    }
-}
-
-static gboolean
-remove_exports(Incoming *incoming, Qmp *qmp, GError **error)
-{
-    if (incoming->source->disks->len == 0)
-        return TRUE;
-    for (guint i = 0; i < incoming->source->disks->len; i++) {
-        CookieDisk *disk = g_ptr_array_index(incoming->source->disks, i);
-        if (!monitor_block_export_del(qmp, disk->target, TRUE, error))
-            return FALSE;
-    }
-    return monitor_nbd_server_stop(qmp, error);
-}
-
-static gboolean
-wait_loaded(Qmp *qmp, QmpWaiter *waiter, GError **error)
-{
-    for (;;) {
-        g_autoptr(json_t) event =
-            qmp_waiter_next(waiter, g_get_monotonic_time() + 60 * G_TIME_SPAN_SECOND, error);
-        if (!event)
-            return FALSE;
-        const char *status = json_string_value(json_object_get(json_object_get(event, "data"), "status"));
-        if (g_strcmp0(status, "completed") == 0)
-            // QMP's stop flushes every disk, which makes what the mirror wrote durable before we say READY.
-            return monitor_stop(qmp, error);
-        if (g_strcmp0(status, "failed") == 0) {
-            quasar_set_error(error, VIR_ERR_OPERATION_FAILED,
-                             "the emulator could not load the guest; see its log");
-            return FALSE;
-        }
-    }
-}
-
-// From "disks-done" to READY sent.
-static gboolean
-load(Incoming *incoming, Channel *control, GError **error)
-{
-    static const char *const events[] = {"MIGRATION", NULL};
-    domain_lock(incoming->domain);
-    g_autoptr(Qmp) qmp = domain_qmp(incoming->domain, error);
-    domain_unlock(incoming->domain);
-    if (!qmp)
-        return FALSE;
-    g_autoptr(QmpWaiter) waiter = qmp_waiter_new(qmp, events);
-    if (!fault_point("dst-prepared", error) || !send_simple(control, "prepared", NULL, error))
-        return FALSE;
-    g_autoptr(json_t) message = expect(control, "disks-done", "abort", error);
-    if (!message)
-        return FALSE;
-    if (g_str_equal(message_type(message), "abort")) {
-        quasar_set_error(error, VIR_ERR_OPERATION_ABORTED, "the source gave the move up");
-        return FALSE;
-    }
-    if (!remove_exports(incoming, qmp, error) || !wait_loaded(qmp, waiter, error) ||
-        !fault_point("dst-loaded", error))
-        return FALSE;
     g_mutex_lock(&incoming->lock);
-    incoming->ready_sent = TRUE;
-    g_mutex_unlock(&incoming->lock);
-    return send_simple(control, "ready", NULL, error) && fault_point("dst-ready", error);
-}
-
-// After READY only the source's word counts; when the connection breaks, the guest waits here, loaded, until
-// the source asks again (incoming_resolve).
-static void
-await_verdict(Incoming *incoming, Channel *control)
-{
-    g_autoptr(GError) error = NULL;
-    g_autoptr(json_t) message = expect(control, "commit", "abort", &error);
-    if (!message) {
-        g_warning("migration of %s: undecided, the source is silent: %s", incoming->domain->name,
-                  error->message);
-        domain_lock(incoming->domain);
-        domain_add_message(
-            incoming->domain,
-            "migration undecided: the guest is loaded here and waits for the source host's word");
-        domain_unlock(incoming->domain);
-        return;
-    }
-    if (g_str_equal(message_type(message), "abort")) {
-        incoming_refuse(incoming, "the source gave the move up", NULL);
-        return;
-    }
-    int run_state = (int) json_integer_value(json_object_get(message, "run-state"));
-    incoming->handoff->persist_dest = json_is_true(json_object_get(message, "persist-dest"));
-    if (!incoming_commit(incoming, run_state, &error)) {
-        g_warning("migration of %s: %s", incoming->domain->name, error->message);
-        return;
-    }
-    g_autoptr(json_t) running =
-        json_pack("{s:s, s:I}", "type", "running", "resumed", (json_int_t) incoming->resumed_wall_us);
-    frame_send(control, running, PEER_TIMEOUT_MS, NULL);
-    fault_point("dst-running", NULL);
-    settle(incoming);
-    g_autoptr(json_t) done = expect(control, "done", "done", NULL);
-    finish_job(incoming, done);
-    if (done && handoff_close(incoming->handoff, NULL))
+    gboolean ok = !incoming->handoff || handoff_close(incoming->handoff, error);
+    if (ok)
         incoming->handoff = NULL;
-}
-
-void
-incoming_converse(Incoming *incoming, Channel *control)
-{
-    g_autoptr(Channel) channel = control;
-    g_autoptr(GError) error = NULL;
-    g_mutex_lock(&incoming->lock);
-    gboolean first = incoming->state == INCOMING_WAITING;
-    if (first) {
-        incoming->state = INCOMING_RUNNING;
-        incoming->control = channel;
-    }
     g_mutex_unlock(&incoming->lock);
-    if (!first)
-        return;
-    if (load(incoming, channel, &error)) {
-        await_verdict(incoming, channel);
-    } else {
-        send_simple(channel, "failed", error->message, NULL);
-        incoming_refuse(incoming, error->message, NULL);
-    }
-    g_mutex_lock(&incoming->lock);
-    incoming->control = NULL;
-    g_cond_broadcast(&incoming->changed);
-    g_mutex_unlock(&incoming->lock);
+    if (!ok)
+        return FALSE;
+    g_mutex_lock(&sessions_lock);
+    if (g_hash_table_lookup(sessions, incoming->token) == incoming)
+        g_hash_table_remove(sessions, incoming->token);
+    g_mutex_unlock(&sessions_lock);
+    return TRUE;
 }
 
 gboolean
@@ -447,9 +532,93 @@ incoming_wait_arrived(Incoming *incoming, int timeout_ms)
 {
     gint64 end = g_get_monotonic_time() + timeout_ms * G_TIME_SPAN_MILLISECOND;
     g_mutex_lock(&incoming->lock);
-    while (incoming->control && g_cond_wait_until(&incoming->changed, &incoming->lock, end))
+    while (incoming->talking && incoming->state != INCOMING_REFUSED &&
+           g_cond_wait_until(&incoming->changed, &incoming->lock, end))
         continue;
     gboolean arrived = incoming->state == INCOMING_ARRIVED;
     g_mutex_unlock(&incoming->lock);
     return arrived;
+}
+
+static void
+client_gone(Driver *driver G_GNUC_UNUSED, gpointer data)
+{
+    incoming_refuse(data, "the client that prepared the migration has gone", TRUE, NULL);
+}
+
+void
+incoming_client_closed(Driver *driver, RpcSession *client)
+{
+    GHashTableIter iter;
+    gpointer token, incoming;
+    g_mutex_lock(&sessions_lock);
+    if (sessions)
+        g_hash_table_iter_init(&iter, sessions);
+    while (sessions && g_hash_table_iter_next(&iter, &token, &incoming))
+        if (((Incoming *) incoming)->client == client)
+            driver_defer(driver, client_gone, reference(incoming), unref_incoming);
+    g_mutex_unlock(&sessions_lock);
+}
+
+static void
+emulator_gone(Driver *driver G_GNUC_UNUSED, gpointer data)
+{
+    Incoming *incoming = data;
+    g_mutex_lock(&incoming->lock);
+    gboolean ok = incoming->handoff && incoming->handoff->state == HANDOFF_DESTINATION_PREPARED &&
+                  set_refused(incoming, "the emulator that waited for the guest there has ended", NULL);
+    g_mutex_unlock(&incoming->lock);
+    if (ok)
+        discard(incoming);
+}
+
+void
+incoming_emulator_ended(Domain *domain)
+{
+    g_autofree char *uuid = domain_uuid_format(domain->uuid);
+    Incoming *incoming = incoming_by_uuid(uuid);
+    if (incoming)
+        driver_defer(domain->driver, emulator_gone, incoming, unref_incoming);
+}
+
+// The daemon died while Prepare was at work: the source was told nothing.
+static void
+undo_prepare(Domain *domain, Handoff *handoff)
+{
+    if (domain && domain->incoming)
+        departure_end_emulator(domain, VIR_DOMAIN_SHUTOFF_FAILED, -1);
+    remove_images(handoff);
+    handoff_close(handoff, NULL);
+}
+
+void
+incoming_restart(Driver *driver, Handoff *handoff)
+{
+    g_autoptr(Domain) domain = departure_domain(driver, handoff);
+    if (handoff->state == HANDOFF_DESTINATION_NONE) {
+        undo_prepare(domain, handoff);
+        return;
+    }
+    const IncomingCommit words = {
+        .run_state = handoff->run_state, .persist_dest = handoff->persist_dest, .source_has_ram = TRUE};
+    const HandoffState state = handoff->state;
+    g_autoptr(Incoming) incoming = incoming_new(driver, domain, handoff, cookie_new(), NULL);
+    gboolean started = FALSE;
+    Held held = look(incoming, &started);
+    if (state == HANDOFF_DESTINATION_PREPARED && held == GONE) {
+        incoming_refuse(incoming, "virtquasard was restarted while the guest was on its way", FALSE, NULL);
+    } else if (state == HANDOFF_DESTINATION_REFUSED) {
+        incoming->state = INCOMING_REFUSED;
+        incoming->failure = g_strdup("the move was refused before virtquasard was restarted");
+        discard(incoming);
+    } else if (state == HANDOFF_DESTINATION_RUNNING) {
+        incoming->state = INCOMING_ARRIVED;
+        incoming->crashed = held == GONE;
+        incoming_book(incoming);
+    } else if (state == HANDOFF_DESTINATION_STARTING ||
+               (state == HANDOFF_DESTINATION_OWNED && held == HELD)) {
+        // Without the guest, an owned record waits for the source to say whether it still has it.
+        if (incoming_commit(incoming, &words, NULL))
+            incoming_book(incoming);
+    }
 }

@@ -11,6 +11,8 @@
 #include "driver/domains.h"
 #include "driver/lifecycle.h"
 #include "driver/migration/cookie.h"
+#include "driver/migration/conversation.h"
+#include "driver/migration/departure.h"
 #include "driver/migration/disks.h"
 #include "driver/migration/handoff.h"
 #include "driver/migration/incoming.h"
@@ -18,8 +20,10 @@
 #include "driver/migration/p2p.h"
 #include "driver/migration/resolve.h"
 #include "driver/process.h"
+#include "driver/rpc/session.h"
 #include "driver/store.h"
 #include "emulator/command.h"
+#include "emulator/launch.h"
 #include "emulator/monitor.h"
 
 #define DEFAULT_TLS_PORT 16514
@@ -29,6 +33,22 @@
     (VIR_MIGRATE_LIVE | VIR_MIGRATE_PEER2PEER | VIR_MIGRATE_PERSIST_DEST | VIR_MIGRATE_UNDEFINE_SOURCE |     \
      VIR_MIGRATE_PAUSED | VIR_MIGRATE_CHANGE_PROTECTION | VIR_MIGRATE_UNSAFE | VIR_MIGRATE_NON_SHARED_DISK | \
      VIR_MIGRATE_NON_SHARED_INC | VIR_MIGRATE_TLS | VIR_MIGRATE_ABORT_ON_ERROR)
+
+static const struct {
+    guint flag;
+    const char *name;
+} unsupported[] = {
+    {VIR_MIGRATE_TUNNELLED, "tunnelling (everything travels over the one TLS port anyway)"},
+    {VIR_MIGRATE_OFFLINE, "moving a domain that does not run"},
+    {VIR_MIGRATE_COMPRESSED, "compression"},
+    {VIR_MIGRATE_RDMA_PIN_ALL, "RDMA"},
+    {VIR_MIGRATE_POSTCOPY, "post-copy"},
+    {VIR_MIGRATE_POSTCOPY_RESUME, "post-copy recovery"},
+    {VIR_MIGRATE_AUTO_CONVERGE, "slowing the guest down until it converges"},
+    {VIR_MIGRATE_PARALLEL, "parallel connections"},
+    {VIR_MIGRATE_NON_SHARED_SYNCHRONOUS_WRITES, "synchronous writes to the destination's disks"},
+    {VIR_MIGRATE_ZEROCOPY, "zero-copy sending"},
+};
 
 void
 migration_params_free(MigrationParams *params)
@@ -52,14 +72,26 @@ check_flags(guint flags, GError **error)
     guint unknown = flags & ~SUPPORTED_FLAGS;
     if (unknown == 0)
         return TRUE;
-    const char *name = unknown & VIR_MIGRATE_TUNNELLED
-                           ? "tunnelled (everything travels over the one TLS port anyway)"
-                       : unknown & VIR_MIGRATE_POSTCOPY ? "post-copy"
-                       : unknown & VIR_MIGRATE_OFFLINE  ? "offline"
-                                                        : "requested";
-    quasar_set_error(error, VIR_ERR_ARGUMENT_UNSUPPORTED, "%s migration is not supported (flags 0x%x)", name,
-                     unknown);
+    g_autoptr(GString) names = g_string_new(NULL);
+    for (gsize i = 0; i < G_N_ELEMENTS(unsupported); i++)
+        if (unknown & unsupported[i].flag)
+            g_string_append_printf(names, "%s%s", names->len ? ", " : "", unsupported[i].name);
+    quasar_set_error(error, VIR_ERR_ARGUMENT_UNSUPPORTED, "not supported in a migration: %s (flags 0x%x)",
+                     names->len ? names->str : "flags of a later libvirt", unknown);
     return FALSE;
+}
+
+// What virsh offers and we do not carry out is refused by name.
+static gboolean
+check_params(const MigrationParams *params, GError **error)
+{
+    const char *name = params->dest_xml        ? "another domain XML for the destination"
+                       : params->persist_xml   ? "another persistent domain XML for the destination"
+                       : params->migrate_disks ? "a choice of the disks to move (all of them move)"
+                                               : NULL;
+    if (name)
+        quasar_set_error(error, VIR_ERR_ARGUMENT_UNSUPPORTED, "%s is not supported in a migration", name);
+    return !name;
 }
 
 static char *
@@ -103,37 +135,121 @@ next_epoch(const Driver *driver, const char *uuid, guint64 *epoch, GError **erro
     return file_make_directory(directory, 0700, error) && file_replace(path, now, -1, 0600, error);
 }
 
-// The source's record in state intent. One left by a Begin that nobody followed up is closed first.
+// Whose Begin waits for its Perform: UUID text -> session (not a reference, only compared).
+static GMutex begun_lock;
+static GHashTable *begun;
+
+static void
+set_begun(const char *uuid, RpcSession *client)
+{
+    g_mutex_lock(&begun_lock);
+    if (!begun)
+        begun = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    if (client)
+        g_hash_table_replace(begun, g_strdup(uuid), client);
+    else
+        g_hash_table_remove(begun, uuid);
+    g_mutex_unlock(&begun_lock);
+}
+
+// A record of which no destination knows goes back to nothing. Takes the handoff. Claimed.
+static gboolean
+drop_intent(Handoff *handoff, GError **error)
+{
+    g_autoptr(Handoff) own = handoff;
+    if (own->state == HANDOFF_SOURCE_INTENT && !handoff_transition(own, HANDOFF_SOURCE_ABORTED, error))
+        return FALSE;
+    if (!handoff_close(own, error))
+        return FALSE;
+    own = NULL;
+    return TRUE;
+}
+
+// Makes room for a new record: what nobody followed up is dropped, an end that the peer has not confirmed
+// yet is asked for once more. Claimed.
+static gboolean
+settle_last_move(Driver *driver, const Domain *domain, const char *uuid, GError **error)
+{
+    g_autofree char *directory = handoff_directory(driver);
+    g_autoptr(GError) problem = NULL;
+    g_autoptr(Handoff) old = handoff_open(directory, uuid, HANDOFF_SOURCE, &problem);
+    if (!old && g_error_matches(problem, QUASAR_ERROR, VIR_ERR_NO_DOMAIN))
+        return TRUE;
+    if (!old) {
+        g_propagate_error(error, g_steal_pointer(&problem));
+        return FALSE;
+    }
+    if (!old->peer_addresses && old->state != HANDOFF_SOURCE_RELEASED && old->state != HANDOFF_SOURCE_DONE)
+        return drop_intent(g_steal_pointer(&old), error);
+    if (resolve_now(driver, uuid))
+        return TRUE;
+    quasar_set_error(error, VIR_ERR_OPERATION_INVALID,
+                     "the last migration of domain '%s' to %s is not settled (%s) because that host does not "
+                     "answer; restore the link between the hosts and try again",
+                     domain->name, old->peer_host ? old->peer_host : "another host",
+                     handoff_state_name(old->state));
+    return FALSE;
+}
+
+// The source's record in state intent. Claimed.
 static Handoff *
 open_intent(Driver *driver, Domain *domain, const char *uuid, GError **error)
 {
     g_autofree char *directory = handoff_directory(driver);
     guint64 epoch;
-    if (!file_make_directory(directory, 0700, error) || !next_epoch(driver, uuid, &epoch, error))
+    if (!file_make_directory(directory, 0700, error) || !settle_last_move(driver, domain, uuid, error) ||
+        !next_epoch(driver, uuid, &epoch, error))
         return NULL;
-    g_autoptr(Handoff) old = handoff_open(directory, uuid, HANDOFF_SOURCE, NULL);
-    if (old &&
-        (old->state == HANDOFF_SOURCE_IDLE || old->state == HANDOFF_SOURCE_ABORTED ||
-         (old->state == HANDOFF_SOURCE_INTENT && handoff_transition(old, HANDOFF_SOURCE_ABORTED, error)))) {
-        if (!handoff_close(old, error))
-            return NULL;
-        old = NULL;
-    }
     g_autoptr(Handoff) handoff = handoff_create_source(directory, uuid, epoch, error);
     if (!handoff)
         return NULL;
     handoff->name = g_strdup(domain->name);
-    if (!handoff_transition(handoff, HANDOFF_SOURCE_INTENT, error) || !fault_point("src-intent", error))
-        return NULL;
-    return g_steal_pointer(&handoff);
+    if (handoff_transition(handoff, HANDOFF_SOURCE_INTENT, error) && fault_point("src-intent", error))
+        return g_steal_pointer(&handoff);
+    if (handoff->state == HANDOFF_SOURCE_INTENT)
+        drop_intent(g_steal_pointer(&handoff), NULL);
+    return NULL;
+}
+
+// The guest as it is to arrive; *xml and the cookie's identity.
+static gboolean
+describe_guest(Domain *domain, Cookie *cookie, char **xml, GError **error)
+{
+    domain_lock(domain);
+    gboolean ok = domain_check_active(domain, error);
+    if (ok && domain->job.async != ASYNC_NONE) {
+        quasar_set_error(error, VIR_ERR_OPERATION_INVALID, "domain '%s' is busy with another job: %s",
+                         domain->name, async_job_name(domain->job.async));
+        ok = FALSE;
+    }
+    if (ok) {
+        cookie->uuid = g_strdup(domain->live->uuid);
+        cookie->name = g_strdup(domain->name);
+        cookie->machine = g_strdup(domain->live->machine);
+        *xml = domain_def_format(domain->live, DOMAIN_FORMAT_MIGRATABLE | DOMAIN_FORMAT_SECURE, -1);
+    }
+    domain_unlock(domain);
+    return ok;
+}
+
+// What the destination's emulator is compared with, before anything is started for the guest.
+static gboolean
+describe_emulator(Domain *domain, Cookie *cookie, GError **error)
+{
+    domain_lock(domain);
+    g_autoptr(Qmp) qmp = domain_qmp(domain, error);
+    cookie->paused = domain->state == VIR_DOMAIN_PAUSED;
+    domain_unlock(domain);
+    return qmp && (cookie->traits = emulator_traits_query(qmp, error));
 }
 
 gboolean
-migration_begin(Driver *driver, Domain *domain, const MigrationParams *params, guint flags, char **xml_out,
-                GBytes **cookie_out, GError **error)
+migration_begin(Driver *driver, RpcSession *client, Domain *domain, const MigrationParams *params,
+                guint flags, char **xml_out, GBytes **cookie_out, GError **error)
 {
     g_autoptr(Cookie) cookie = cookie_new();
-    if (!check_flags(flags, error) || !(cookie->peer = own_address(driver, error)))
+    if (!check_flags(flags, error) || !check_params(params, error) ||
+        !(cookie->peer = own_address(driver, error)))
         return FALSE;
     if (!driver->client_credentials) {
         quasar_set_error(
@@ -142,25 +258,29 @@ migration_begin(Driver *driver, Domain *domain, const MigrationParams *params, g
             "private/clientkey.pem where libvirt expects them and restart virtquasard");
         return FALSE;
     }
-    domain_lock(domain);
-    gboolean ok = domain_check_active(domain, error);
-    if (ok) {
-        cookie->uuid = g_strdup(domain->live->uuid);
-        cookie->name = g_strdup(domain->name);
-        cookie->machine = g_strdup(domain->live->machine);
-        *xml_out = domain_def_format(domain->live, DOMAIN_FORMAT_MIGRATABLE | DOMAIN_FORMAT_SECURE, -1);
-    }
-    domain_unlock(domain);
+    g_autofree char *xml = NULL;
     cookie->hostname = g_strdup(g_get_host_name());
-    g_autoptr(Handoff) handoff = NULL;
-    ok = ok && disks_describe(domain, cookie, error) &&
-         (handoff = open_intent(driver, domain, cookie->uuid, error));
-    if (!ok) {
-        g_clear_pointer(xml_out, g_free);
+    if (!describe_guest(domain, cookie, &xml, error) || !describe_emulator(domain, cookie, error) ||
+        !disks_describe(domain, cookie, error))
+        return FALSE;
+    if (!departure_claim(cookie->uuid, 3 * PEER_TIMEOUT_MS)) {
+        quasar_set_error(error, VIR_ERR_OPERATION_INVALID,
+                         "domain '%s' is being migrated already, or its last migration is being settled",
+                         domain->name);
         return FALSE;
     }
+    g_autoptr(Handoff) handoff = open_intent(driver, domain, cookie->uuid, error);
+    if (handoff)
+        set_begun(cookie->uuid, client);
+    departure_unclaim(cookie->uuid);
+    if (!handoff)
+        return FALSE;
+    // One that went before this was noted has been told of already.
+    if (client && rpc_session_closed(client))
+        migration_client_closed(driver, client);
     cookie->token = g_strdup(handoff->token);
     *cookie_out = cookie_encode(cookie);
+    *xml_out = g_steal_pointer(&xml);
     return TRUE;
 }
 
@@ -195,18 +315,32 @@ listen_for_guest(Domain *domain, const Cookie *cookie, GError **error)
     return TRUE;
 }
 
+static void
+stop_waiting(Domain *domain)
+{
+    departure_end_emulator(domain, VIR_DOMAIN_SHUTOFF_FAILED, -1);
+    domain_lock(domain);
+    job_end_async(domain, VIR_DOMAIN_JOB_FAILED);
+    domain_unlock(domain);
+}
+
 // Starts the emulator that waits. On failure the domain is as it was.
 static Domain *
 start_waiting(Driver *driver, DomainDef *def, const Cookie *cookie, GError **error)
 {
     g_autoptr(DomainDef) own = def;
     gboolean created = FALSE;
-    if (!process_assign(driver, own, error))
+    const EmulatorTraits *traits = cookie->traits;
+    if (!process_assign(driver, own, error) ||
+        (traits && !process_check_arrival(driver, own, traits, cookie->paused, error)))
         return NULL;
     g_autoptr(Domain) domain = domain_list_add(driver_domains(driver), driver, own, &created, error);
-    if (!domain)
+    if (!domain) {
+        g_prefix_error(error, "the destination cannot take the guest: ");
         return NULL;
-    const ProcessOptions options = {.incoming = "defer", .paused = TRUE, .vnet_armed = TRUE};
+    }
+    const ProcessOptions options = {
+        .incoming = "defer", .paused = TRUE, .vnet_armed = TRUE, .ram_kib = traits ? traits->ram_kib : 0};
     domain_lock(domain);
     gboolean started = FALSE, ok = FALSE;
     if (domain_is_active(domain))
@@ -222,19 +356,13 @@ start_waiting(Driver *driver, DomainDef *def, const Cookie *cookie, GError **err
         if (!ok)
             job_end_async(domain, VIR_DOMAIN_JOB_FAILED);
     }
+    if (!started && created)
+        domain_list_remove(driver_domains(driver), domain);
     domain_unlock(domain);
     if (ok && listen_for_guest(domain, cookie, error))
         return g_steal_pointer(&domain);
-    domain_lock(domain);
-    if (started) {
-        domain->destroying = TRUE;
-        process_kill(domain, FALSE, NULL);
-        process_cleanup(domain, VIR_DOMAIN_SHUTOFF_FAILED);
-        job_end_async(domain, VIR_DOMAIN_JOB_FAILED);
-    } else if (created) {
-        domain_list_remove(driver_domains(driver), domain);
-    }
-    domain_unlock(domain);
+    if (started)
+        stop_waiting(domain);
     return NULL;
 }
 
@@ -256,40 +384,98 @@ destination_definition(const MigrationParams *params, const Cookie *cookie, GErr
         g_free(def->name);
         def->name = g_strdup(params->dname);
     }
+    // Hosts may have theirs at different places; whether it is fit is seen later.
+    if (def->emulator && !g_file_test(def->emulator, G_FILE_TEST_IS_EXECUTABLE))
+        g_clear_pointer(&def->emulator, g_free);
     return g_steal_pointer(&def);
 }
 
-static void
-give_up(Driver *driver, gpointer data)
-{
-    incoming_refuse(data, "nobody came to perform the migration", NULL);
-}
-
-// The session is kept until its end is known, so that Finish and a returning source can ask about it.
-static gboolean
-expire(gpointer data)
-{
-    Incoming *incoming = data;
-    if (incoming->state == INCOMING_WAITING)
-        driver_defer(incoming->driver, give_up, incoming, NULL);
-    if (incoming->state != INCOMING_ARRIVED && incoming->state != INCOMING_REFUSED)
-        return G_SOURCE_CONTINUE;
-    incoming_unref(incoming);
-    return G_SOURCE_REMOVE;
-}
-
-// The record of an earlier move of this guest that ended here without its source's last word: the new move
-// says that it is settled.
+// Earlier moves of this guest that ended here without the other side's last word: the new move, which its
+// present owner has begun, says that they are settled.
 static gboolean
 close_settled(const char *directory, const char *uuid, GError **error)
 {
-    g_autoptr(Handoff) old = handoff_open(directory, uuid, HANDOFF_DESTINATION, NULL);
-    if (!old || !(handoff_is_end(old->state) || old->state == HANDOFF_DESTINATION_NONE))
-        return TRUE;
-    if (!handoff_close(old, error))
-        return FALSE;
-    old = NULL;
+    for (HandoffRole role = 0; role < HANDOFF_ROLES; role++) {
+        g_autoptr(Handoff) old = handoff_open(directory, uuid, role, NULL);
+        gboolean settled =
+            old && (old->state == HANDOFF_DESTINATION_NONE || old->state == HANDOFF_SOURCE_DONE ||
+                    (role == HANDOFF_DESTINATION && handoff_is_end(old->state)));
+        if (!settled)
+            continue;
+        g_autoptr(Incoming) incoming = role == HANDOFF_DESTINATION ? incoming_by_uuid(uuid) : NULL;
+        if (incoming) {
+            if (!incoming_close(incoming, error))
+                return FALSE;
+            continue;
+        }
+        if (!handoff_close(old, error))
+            return FALSE;
+        old = NULL;
+    }
     return TRUE;
+}
+
+// What a restart needs to know of the guest that is to come, before anything of it is here.
+static gboolean
+note_guest(Handoff *handoff, const char *directory, const DomainDef *def, GError **error)
+{
+    g_autofree char *xml = domain_def_format(def, DOMAIN_FORMAT_MIGRATABLE | DOMAIN_FORMAT_SECURE, -1);
+    handoff->name = g_strdup(def->name);
+    handoff->xml_path = g_strdup_printf("%s/%s.destination.xml", directory, handoff->uuid);
+    return file_replace(handoff->xml_path, xml, -1, 0600, error) && handoff_store(handoff, error);
+}
+
+// Everything that must be here before the source is told to come: disks, emulator, record.
+static Domain *
+make_ready(Driver *driver, Handoff *handoff, DomainDef *def, Cookie *cookie, GError **error)
+{
+    g_autoptr(DomainDef) own = def;
+    g_autoptr(GPtrArray) created = g_ptr_array_new_with_free_func(g_free);
+    gboolean ok = disks_create(driver, cookie, created, error);
+    g_autoptr(Domain) domain = NULL;
+    if (ok) {
+        disks_adjust(own, cookie);
+        g_autoptr(GStrvBuilder) images = g_strv_builder_new();
+        for (guint i = 0; i < created->len; i++)
+            g_strv_builder_add(images, g_ptr_array_index(created, i));
+        handoff->images = g_strv_builder_end(images);
+        g_autofree char *directory = handoff_directory(driver);
+        ok = note_guest(handoff, directory, own, error) &&
+             (domain = start_waiting(driver, g_steal_pointer(&own), cookie, error));
+    }
+    if (ok && handoff_transition(handoff, HANDOFF_DESTINATION_PREPARED, error))
+        return g_steal_pointer(&domain);
+    if (domain)
+        stop_waiting(domain);
+    for (guint i = 0; i < created->len; i++)
+        file_remove(g_ptr_array_index(created, i), NULL);
+    return NULL;
+}
+
+static GBytes *
+prepared_cookie(const Cookie *source, const Domain *domain, PeerAddress *address)
+{
+    g_autoptr(Cookie) answer = cookie_new();
+    answer->uuid = g_strdup(source->uuid);
+    answer->name = g_strdup(domain->name);
+    answer->hostname = g_strdup(g_get_host_name());
+    answer->token = g_strdup(source->token);
+    answer->peer = address;
+    g_ptr_array_unref(answer->disks);
+    answer->disks = g_ptr_array_ref(source->disks);
+    return cookie_encode(answer);
+}
+
+// The source's record of this very move lies here if the user named this host as the destination.
+static gboolean
+check_elsewhere(const char *directory, const Cookie *cookie, GError **error)
+{
+    g_autoptr(Handoff) own = handoff_open(directory, cookie->uuid, HANDOFF_SOURCE, NULL);
+    if (!own || g_strcmp0(own->token, cookie->token) != 0)
+        return TRUE;
+    quasar_set_error(error, VIR_ERR_OPERATION_INVALID,
+                     "the destination is this very host; name another one, as in quasar+tls://HOST/system");
+    return FALSE;
 }
 
 gboolean
@@ -300,6 +486,12 @@ migration_prepare(Driver *driver, RpcSession *client, const MigrationParams *par
     g_autofree char *directory = handoff_directory(driver);
     if (!cookie || !check_flags(flags, error) || !file_make_directory(directory, 0700, error))
         return FALSE;
+    if (!cookie->token) {
+        quasar_set_error(error, VIR_ERR_INTERNAL_ERROR, "the source's cookie has no token");
+        return FALSE;
+    }
+    if (!check_elsewhere(directory, cookie, error))
+        return FALSE;
     g_autoptr(PeerAddress) address = own_address(driver, error);
     g_autoptr(DomainDef) def = address ? destination_definition(params, cookie, error) : NULL;
     if (!def || !disks_check_read_only(def, error) || !close_settled(directory, cookie->uuid, error))
@@ -307,52 +499,19 @@ migration_prepare(Driver *driver, RpcSession *client, const MigrationParams *par
     g_autoptr(Handoff) handoff = handoff_create_destination(directory, cookie->token, error);
     if (!handoff)
         return FALSE;
-    g_autoptr(GPtrArray) created = g_ptr_array_new_with_free_func(g_free);
-    g_autoptr(Domain) domain = NULL;
     handoff->persist_dest = (flags & VIR_MIGRATE_PERSIST_DEST) != 0;
-    gboolean ok = disks_create(driver, cookie, created, error);
-    if (ok) {
-        disks_adjust(def, cookie);
-        domain = start_waiting(driver, g_steal_pointer(&def), cookie, error);
-    }
-    if (!domain || !handoff_transition(handoff, HANDOFF_DESTINATION_PREPARED, error)) {
-        for (guint i = 0; i < created->len; i++)
-            file_remove(g_ptr_array_index(created, i), NULL);
+    g_autoptr(Domain) domain = make_ready(driver, handoff, g_steal_pointer(&def), cookie, error);
+    if (!domain) {
         if (handoff_close(handoff, NULL))
             handoff = NULL;
         return FALSE;
     }
-    g_autoptr(Cookie) answer = cookie_new();
-    answer->uuid = g_strdup(cookie->uuid);
-    answer->name = g_strdup(domain->name);
-    answer->hostname = g_strdup(g_get_host_name());
-    answer->token = g_strdup(cookie->token);
-    answer->peer = g_steal_pointer(&address);
-    g_ptr_array_unref(answer->disks);
-    answer->disks = g_ptr_array_ref(cookie->disks);
-    *cookie_out = cookie_encode(answer);
+    *cookie_out = prepared_cookie(cookie, domain, g_steal_pointer(&address));
     *uri_out = g_strdup_printf("quasar://%s", g_get_host_name());
-    Incoming *incoming = incoming_new(driver, domain, g_steal_pointer(&handoff), g_steal_pointer(&cookie),
-                                      g_steal_pointer(&created), flags);
-    incoming->timer = g_timeout_add_seconds(INCOMING_UNCLAIMED_S, expire, incoming);
+    incoming_unref(incoming_new(driver, domain, g_steal_pointer(&handoff), g_steal_pointer(&cookie), client));
+    if (client && rpc_session_closed(client))
+        incoming_client_closed(driver, client);
     return TRUE;
-}
-
-// Everything that ends the guest's stay here once it runs at the destination.
-static void
-leave(Domain *domain, const Cookie *cookie, guint flags)
-{
-    g_autoptr(GError) error = NULL;
-    domain_lock(domain);
-    domain->destroying = TRUE;
-    process_kill(domain, FALSE, NULL);
-    domain_emit_lifecycle(domain, VIR_DOMAIN_EVENT_STOPPED, VIR_DOMAIN_EVENT_STOPPED_MIGRATED);
-    job_end_async(domain, VIR_DOMAIN_JOB_COMPLETED);
-    process_cleanup(domain, VIR_DOMAIN_SHUTOFF_MIGRATED);
-    domain_unlock(domain);
-    disks_supersede(cookie);
-    if ((flags & VIR_MIGRATE_UNDEFINE_SOURCE) && domain->persistent && !lifecycle_undefine(domain, 0, &error))
-        g_warning("%s has moved, but its definition stays: %s", domain->name, error->message);
 }
 
 static void
@@ -362,19 +521,6 @@ quiet_nics(Domain *domain)
     for (guint i = 0; domain->vnets && i < domain->vnets->len; i++)
         if (g_ptr_array_index(domain->vnets, i))
             vnet_client_standby(g_ptr_array_index(domain->vnets, i), NULL);
-    domain_unlock(domain);
-}
-
-static void
-show_undecided(Domain *domain, const Handoff *handoff)
-{
-    g_autofree char *text = g_strdup_printf(
-        "migration undecided: the guest was handed to %s, whose answer is missing; restore the link "
-        "between the hosts, and the hosts will settle it",
-        handoff->peer_host ? handoff->peer_host : "the destination");
-    domain_lock(domain);
-    domain_set_state(domain, VIR_DOMAIN_PAUSED, VIR_DOMAIN_PAUSED_MIGRATION);
-    domain_add_message(domain, text);
     domain_unlock(domain);
 }
 
@@ -409,49 +555,148 @@ find_intent(Driver *driver, const Cookie *destination, GError **error)
     return NULL;
 }
 
+static char **
+travelling_images(const Cookie *destination)
+{
+    g_autoptr(GStrvBuilder) paths = g_strv_builder_new();
+    for (guint i = 0; i < destination->disks->len; i++)
+        g_strv_builder_add(paths, ((CookieDisk *) g_ptr_array_index(destination->disks, i))->path);
+    return g_strv_builder_end(paths);
+}
+
+// The guest runs at the destination: what is left of it here goes. Takes the handoff.
+static void
+depart(Driver *driver, Domain *domain, Handoff *handoff, OutgoingEnd *end)
+{
+    g_autoptr(Handoff) own = handoff;
+    g_autofree char *uuid = g_strdup(own->uuid);
+    g_autoptr(GError) error = NULL;
+    quiet_nics(domain);
+    gboolean ok = handoff_transition(own, HANDOFF_SOURCE_DONE, &error);
+    domain_lock(domain);
+    job_end_async(domain, VIR_DOMAIN_JOB_COMPLETED);
+    domain_unlock(domain);
+    if (ok && departure_leave(driver, own, &error)) {
+        outgoing_farewell(end);
+        if (end->closed && handoff_close(own, &error))
+            own = NULL;
+    }
+    if (error)
+        g_warning("migration of %s: %s", domain->name, error->message);
+    if (own)
+        resolve_source(driver, uuid);
+}
+
+// What the user is told: where the guest is now, and what to do.
+static void
+explain_failure(Domain *domain, const Handoff *handoff, GError **error)
+{
+    const char *host = handoff->peer_host ? handoff->peer_host : "the destination";
+    int code = quasar_error_code(*error);
+    g_autofree char *why = g_strdup((*error)->message);
+    domain_lock(domain);
+    const EmulatorProcess process = {.pid = domain->pid, .start_time = domain->pid_start};
+    const char *now = process.pid <= 0 || !emulator_is_alive(&process) ? "the guest is shut off here"
+                      : domain->state == VIR_DOMAIN_RUNNING            ? "the guest runs on here"
+                                                                       : "the guest stays here, paused";
+    domain_unlock(domain);
+    g_clear_error(error);
+    if (handoff->state == HANDOFF_SOURCE_RELEASED)
+        quasar_set_error(
+            error, VIR_ERR_OPERATION_FAILED,
+            "the migration of '%s' is undecided: the guest was handed to %s, whose answer is missing "
+            "(%s); it stands still here until the hosts have settled it, which they do by themselves "
+            "once %s can be reached",
+            domain->name, host, why, host);
+    else if (code == VIR_ERR_OPERATION_ABORTED)
+        quasar_set_error(error, code, "%s; %s", why, now);
+    else
+        quasar_set_error(error, code, "the migration of '%s' to %s failed: %s; %s", domain->name, host, why,
+                         now);
+}
+
+// The guest is still ours, or undecided. Takes the handoff.
+static void
+fail(Driver *driver, Domain *domain, Handoff *handoff, const OutgoingEnd *end, GError **error)
+{
+    g_autoptr(Handoff) own = handoff;
+    if (own->state == HANDOFF_SOURCE_RELEASED)
+        resolve_show_undecided(domain, own);
+    gboolean cancelled = g_error_matches(*error, QUASAR_ERROR, VIR_ERR_OPERATION_ABORTED);
+    explain_failure(domain, own, error);
+    g_message("%s", (*error)->message);
+    domain_lock(domain);
+    g_strlcpy(domain->job.current.error, (*error)->message, sizeof(domain->job.current.error));
+    job_end_async(domain, cancelled ? VIR_DOMAIN_JOB_CANCELLED : VIR_DOMAIN_JOB_FAILED);
+    domain_unlock(domain);
+    g_autofree char *uuid = g_strdup(own->uuid);
+    if (own->state == HANDOFF_SOURCE_ABORTED && end->closed && handoff_close(own, NULL))
+        own = NULL;
+    else
+        resolve_source(driver, uuid);
+}
+
+// Claimed.
 static gboolean
-perform_to(Driver *driver, Domain *domain, const Cookie *destination, const MigrationParams *params,
-           guint flags, GError **error)
+perform_claimed(Driver *driver, Domain *domain, const Cookie *destination, const MigrationParams *params,
+                guint flags, GError **error)
 {
     g_autoptr(Handoff) handoff = find_intent(driver, destination, error);
     if (!handoff)
         return FALSE;
+    set_begun(destination->uuid, NULL);
     remember_peer(handoff, destination);
     handoff->persist_dest = (flags & VIR_MIGRATE_PERSIST_DEST) != 0;
     handoff->undefine_source = (flags & VIR_MIGRATE_UNDEFINE_SOURCE) != 0;
+    handoff->images = travelling_images(destination);
+    // Before the destination is connected to: after a crash here it must be told that we have aborted.
+    if (!handoff_store(handoff, error))
+        return FALSE;
     domain_lock(domain);
     gboolean ok = domain_check_active(domain, error) &&
                   job_begin_async(domain, ASYNC_MIGRATION_OUT, VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT,
-                                  JOB_MASK_DEFAULT, error);
-    const OutgoingOptions options = {
-        .destination = (Cookie *) destination,
-        .handoff = handoff,
-        .live = (flags & VIR_MIGRATE_LIVE) != 0,
-        .paused = (flags & VIR_MIGRATE_PAUSED) || domain->state == VIR_DOMAIN_PAUSED,
-        .persist_dest = handoff->persist_dest,
-        .bandwidth = params->bandwidth ? params->bandwidth : domain->max_speed_mib,
-    };
+                                  JOB_MASK_DEFAULT | JOB_MASK(JOB_SUSPEND), error);
+    const OutgoingOptions options = {.destination = destination,
+                                     .handoff = handoff,
+                                     .live = (flags & VIR_MIGRATE_LIVE) != 0,
+                                     .paused = (flags & VIR_MIGRATE_PAUSED) != 0,
+                                     .bandwidth = params->bandwidth};
     domain_unlock(domain);
-    if (!ok)
-        return FALSE;
-    if (outgoing_run(driver, domain, &options, error)) {
-        quiet_nics(domain);
-        if (!handoff_transition(handoff, HANDOFF_SOURCE_DONE, error))
-            return FALSE;
-        leave(domain, destination, flags);
-        if (handoff_close(handoff, NULL))
-            handoff = NULL;
-        return TRUE;
-    }
-    if (handoff->state == HANDOFF_SOURCE_RELEASED)
-        show_undecided(domain, handoff);
-    if (handoff->state == HANDOFF_SOURCE_RELEASED || handoff->state == HANDOFF_SOURCE_ABORTED)
+    if (!ok) {
         resolve_source(driver, handoff->uuid);
-    domain_lock(domain);
-    job_end_async(domain, g_error_matches(*error, QUASAR_ERROR, VIR_ERR_OPERATION_ABORTED)
-                              ? VIR_DOMAIN_JOB_CANCELLED
-                              : VIR_DOMAIN_JOB_FAILED);
-    domain_unlock(domain);
+        return FALSE;
+    }
+    g_auto(OutgoingEnd) end = {NULL, NULL, FALSE};
+    ok = outgoing_run(driver, domain, &options, &end, error);
+    if (ok)
+        depart(driver, domain, g_steal_pointer(&handoff), &end);
+    else
+        fail(driver, domain, g_steal_pointer(&handoff), &end, error);
+    return ok;
+}
+
+static gboolean
+perform_to(Driver *driver, Domain *domain, const Cookie *destination, const MigrationParams *params,
+           guint flags, GError **error)
+{
+    if (!departure_claim(destination->uuid, PEER_TIMEOUT_MS)) {
+        quasar_set_error(error, VIR_ERR_OPERATION_INVALID, "domain '%s' is being migrated already",
+                         domain->name);
+        return FALSE;
+    }
+    gboolean ok = perform_claimed(driver, domain, destination, params, flags, error);
+    departure_unclaim(destination->uuid);
+    return ok;
+}
+
+// What Prepare answered; NULL: an error is set.
+static gboolean
+check_answer(const Cookie *destination, GError **error)
+{
+    if (!destination || (destination->peer && destination->token))
+        return destination != NULL;
+    quasar_set_error(error, VIR_ERR_INTERNAL_ERROR,
+                     "the destination's answer names no address to connect to");
     return FALSE;
 }
 
@@ -461,19 +706,21 @@ perform_p2p(Driver *driver, Domain *domain, const char *uri, const MigrationPara
             GError **error)
 {
     g_autofree char *xml = NULL;
-    g_autoptr(GBytes) begun = NULL;
+    g_autoptr(GBytes) offer = NULL;
     g_autoptr(GBytes) prepared = NULL;
     const char *name = params->dname ? params->dname : domain->name;
     const guint destination_flags = flags & ~(VIR_MIGRATE_CHANGE_PROTECTION | VIR_MIGRATE_ABORT_ON_ERROR);
-    if (!migration_begin(driver, domain, params, flags, &xml, &begun, error))
+    if (!migration_begin(driver, NULL, domain, params, flags, &xml, &offer, error))
         return FALSE;
     g_autoptr(P2pDestination) peer = p2p_connect(driver, uri, error);
-    gboolean accepted = peer && p2p_prepare(peer, name, xml, destination_flags, begun, &prepared, error);
+    gboolean accepted = peer && p2p_prepare(peer, name, xml, destination_flags, offer, &prepared, error);
     g_autoptr(Cookie) destination = accepted ? cookie_decode(prepared, error) : NULL;
-    gboolean ok =
-        destination && destination->peer && perform_to(driver, domain, destination, params, flags, error);
+    gboolean whole = check_answer(destination, error);
+    gboolean ok = whole && perform_to(driver, domain, destination, params, flags, error);
     g_autoptr(GError) problem = NULL;
-    if (accepted && !p2p_finish(peer, name, xml, destination_flags, !ok, prepared, &problem))
+    // A Perform that has failed, or does not know, settles it with the destination itself.
+    if (accepted && (ok || !whole) &&
+        !p2p_finish(peer, name, xml, destination_flags, !ok, prepared, &problem))
         g_warning("the destination's end of the migration of %s: %s", name, problem->message);
     if (!ok)
         migration_confirm(driver, domain, params, flags, TRUE, NULL, NULL);
@@ -489,44 +736,55 @@ migration_perform(Driver *driver, Domain *domain, const char *dconnuri, const Mi
     if (dconnuri)
         return perform_p2p(driver, domain, dconnuri, params, flags, error);
     g_autoptr(Cookie) destination = cookie_decode(cookie_in, error);
-    if (!destination)
+    if (!check_answer(destination, error))
         return FALSE;
-    if (!destination->peer || !destination->token) {
-        quasar_set_error(error, VIR_ERR_INTERNAL_ERROR,
-                         "the destination's answer names no address to connect to");
-        return FALSE;
-    }
     if (!perform_to(driver, domain, destination, params, flags, error))
         return FALSE;
     *cookie_out = cookie_encode(destination);
     return TRUE;
 }
 
+// Whether the guest is here and ours: the move is settled and closed, or no longer known after a restart.
+static gboolean
+has_arrived(Driver *driver, Domain *domain, const char *uuid)
+{
+    g_autofree char *directory = handoff_directory(driver);
+    g_autoptr(GError) problem = NULL;
+    g_autoptr(Handoff) handoff = handoff_open(directory, uuid, HANDOFF_DESTINATION, &problem);
+    if (handoff ? handoff->state != HANDOFF_DESTINATION_RUNNING
+                : !g_error_matches(problem, QUASAR_ERROR, VIR_ERR_NO_DOMAIN))
+        return FALSE;
+    domain_lock(domain);
+    gboolean here = domain_is_active(domain) && !domain->incoming;
+    domain_unlock(domain);
+    return here;
+}
+
 gboolean
 migration_finish(Driver *driver, const MigrationParams *params, guint flags, gboolean cancelled,
                  GBytes *cookie_in, GBytes **cookie_out, Domain **out, GError **error)
 {
-    g_autoptr(Domain) domain = NULL;
     if (!params->dname) {
         quasar_set_error(error, VIR_ERR_INVALID_ARG, "Finish does not name the domain");
         return FALSE;
     }
-    domain = domain_list_by_name(driver_domains(driver), params->dname, error);
-    if (!domain)
-        return FALSE;
-    g_autofree char *uuid = domain_uuid_format(domain->uuid);
-    g_autoptr(Incoming) incoming = incoming_by_uuid(uuid);
-    gboolean ours = incoming && incoming_wait_arrived(incoming, cancelled ? 0 : PEER_TIMEOUT_MS);
+    g_autoptr(Domain) domain = domain_list_by_name(driver_domains(driver), params->dname, NULL);
+    g_autofree char *uuid = domain ? domain_uuid_format(domain->uuid) : NULL;
+    g_autoptr(Incoming) incoming = uuid ? incoming_by_uuid(uuid) : NULL;
+    gboolean ours = incoming ? incoming_wait_arrived(incoming, cancelled ? 0 : PEER_TIMEOUT_MS)
+                             : domain && has_arrived(driver, domain, uuid);
     if (ours) {
         *out = g_steal_pointer(&domain);
         return TRUE;
     }
-    if (incoming && cancelled && !incoming_refuse(incoming, "its client cancelled the migration", error))
+    if (incoming && cancelled &&
+        !incoming_refuse(incoming, "its client cancelled the migration", FALSE, error))
         return FALSE;
     if (cancelled)
         quasar_set_error(error, VIR_ERR_MIGRATE_FINISH_OK, "domain '%s' stays at the source", params->dname);
     else
-        quasar_set_error(error, VIR_ERR_OPERATION_FAILED, "domain '%s' has not arrived", params->dname);
+        quasar_set_error(error, VIR_ERR_OPERATION_FAILED,
+                         "domain '%s' has not arrived; see the source host for where it is", params->dname);
     return FALSE;
 }
 
@@ -535,16 +793,47 @@ migration_confirm(Driver *driver, Domain *domain, const MigrationParams *params,
                   gboolean cancelled, GBytes *cookie_in, GError **error)
 {
     g_autofree char *uuid = domain_uuid_format(domain->uuid);
+    // Of a move that was performed, Perform and its resolver have the last word.
+    if (!cancelled || !departure_claim(uuid, 0))
+        return TRUE;
     g_autofree char *directory = handoff_directory(driver);
     g_autoptr(Handoff) handoff = handoff_open(directory, uuid, HANDOFF_SOURCE, NULL);
-    if (!handoff || !cancelled)
-        return TRUE;
-    if (handoff->state == HANDOFF_SOURCE_INTENT &&
-        !handoff_transition(handoff, HANDOFF_SOURCE_ABORTED, error))
-        return FALSE;
-    if (handoff->state == HANDOFF_SOURCE_ABORTED && handoff_close(handoff, NULL))
-        handoff = NULL;
-    return TRUE;
+    gboolean unperformed = handoff && handoff->state == HANDOFF_SOURCE_INTENT && !handoff->peer_addresses;
+    gboolean ok = !unperformed || drop_intent(g_steal_pointer(&handoff), error);
+    departure_unclaim(uuid);
+    return ok;
+}
+
+static void
+forget_begun(Driver *driver, gpointer uuid)
+{
+    // Its Perform has come meanwhile if somebody has the claim.
+    if (!departure_claim(uuid, 0))
+        return;
+    g_autofree char *directory = handoff_directory(driver);
+    g_autoptr(Handoff) handoff = handoff_open(directory, uuid, HANDOFF_SOURCE, NULL);
+    if (handoff && handoff->state == HANDOFF_SOURCE_INTENT && !handoff->peer_addresses)
+        drop_intent(g_steal_pointer(&handoff), NULL);
+    departure_unclaim(uuid);
+}
+
+void
+migration_client_closed(Driver *driver, RpcSession *client)
+{
+    GHashTableIter iter;
+    gpointer uuid, session;
+    g_mutex_lock(&begun_lock);
+    if (begun) {
+        g_hash_table_iter_init(&iter, begun);
+        while (g_hash_table_iter_next(&iter, &uuid, &session)) {
+            if (session != client)
+                continue;
+            driver_defer(driver, forget_begun, g_strdup(uuid), g_free);
+            g_hash_table_iter_remove(&iter);
+        }
+    }
+    g_mutex_unlock(&begun_lock);
+    incoming_client_closed(driver, client);
 }
 
 gboolean
@@ -576,16 +865,11 @@ serve_peer(Driver *driver, Channel *channel)
         channel_free(channel);
         return;
     }
-    domain_lock(incoming->domain);
-    g_autofree char *directory = g_strdup(incoming->domain->run_dir);
-    domain_unlock(incoming->domain);
-    g_autofree char *ram = g_build_filename(directory, "ram.sock", NULL);
-    g_autofree char *nbd = g_build_filename(directory, "nbd.sock", NULL);
     if (hello->kind == PEER_CONTROL)
-        incoming_converse(incoming, channel);
+        conversation_hold(incoming, channel);
     else
-        incoming_relay(incoming, hello->disk ? hello->disk : "ram", hello->kind == PEER_RAM ? ram : nbd,
-                       channel);
+        incoming_relay(incoming, hello->disk ? hello->disk : "ram",
+                       hello->kind == PEER_RAM ? "ram.sock" : "nbd.sock", channel);
 }
 
 static gpointer

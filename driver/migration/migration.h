@@ -28,10 +28,11 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(MigrationParams, migration_params_free)
 // All of these block and are called on a worker. Flags are virDomainMigrateFlags; a flag that is not
 // supported is refused by name (VIR_ERR_ARGUMENT_UNSUPPORTED). Outputs are owned by the caller.
 
-// Source: checks that the guest can move and describes it. Code 81 (MIGRATE_UNSAFE) where a move would harm
+// Source: checks that the guest can move and describes it; a Begin that no Perform follows is forgotten when
+// the connection of `client` (NULL: none) ends. Code 81 (MIGRATE_UNSAFE) where a move would harm
 // it.
-gboolean migration_begin(Driver *driver, Domain *domain, const MigrationParams *params, guint flags,
-                         char **xml_out, GBytes **cookie_out, GError **error);
+gboolean migration_begin(Driver *driver, RpcSession *client, Domain *domain, const MigrationParams *params,
+                         guint flags, char **xml_out, GBytes **cookie_out, GError **error);
 
 // Destination: creates disks (O_EXCL) and a stopped emulator that waits. It dies with `client`'s connection
 // or after 60 s unless Perform comes.
@@ -56,6 +57,9 @@ gboolean migration_confirm(Driver *driver, Domain *domain, const MigrationParams
 
 // Ends a migration that runs; VIR_ERR_OPERATION_INVALID once the guest is released to the destination.
 gboolean migration_abort(Driver *driver, Domain *domain, GError **error);
+
+// A client's connection has ended: what it prepared and did not perform is undone. Does not block.
+void migration_client_closed(Driver *driver, RpcSession *client);
 
 // A connection whose ALPN is PEER_ALPN, authenticated; fd and session are taken. Any thread; does not block.
 void migration_accept_peer(Driver *driver, int fd, TlsSession *tls);

@@ -48,6 +48,12 @@ add_params(RpcParams *params, const char *name, const char *xml)
     rpc_params_add_string(params, VIR_MIGRATE_PARAM_DEST_XML, xml);
 }
 
+static gboolean
+call(P2pDestination *destination, guint number, gpointer args, gpointer ret, GError **error)
+{
+    return rpc_client_call(destination->client, procedure(number), args, ret, CALL_LIMIT_MS, error);
+}
+
 static GBytes *
 cookie_of(const void *data, guint length)
 {
@@ -68,8 +74,7 @@ p2p_prepare(P2pDestination *destination, const char *name, const char *xml, guin
     args.cookie_in.cookie_in_len = (u_int) size;
     args.cookie_in.cookie_in_val = (char *) cookie;
     WireMigratePrepareRet ret = {0};
-    if (!rpc_client_call(destination->client, procedure(WIRE_DOMAIN_MIGRATE_PREPARE3_PARAMS), &args, &ret,
-                         CALL_LIMIT_MS, error))
+    if (!call(destination, WIRE_DOMAIN_MIGRATE_PREPARE3_PARAMS, &args, &ret, error))
         return FALSE;
     *cookie_out = cookie_of(ret.cookie_out.cookie_out_val, ret.cookie_out.cookie_out_len);
     xdr_free((xdrproc_t) xdr_WireMigratePrepareRet, (char *) &ret);
@@ -91,8 +96,7 @@ p2p_finish(P2pDestination *destination, const char *name, const char *xml, guint
     args.cookie_in.cookie_in_val = (char *) cookie;
     WireMigrateFinishRet ret = {0};
     g_autoptr(GError) problem = NULL;
-    if (rpc_client_call(destination->client, procedure(WIRE_DOMAIN_MIGRATE_FINISH3_PARAMS), &args, &ret,
-                        CALL_LIMIT_MS, &problem)) {
+    if (call(destination, WIRE_DOMAIN_MIGRATE_FINISH3_PARAMS, &args, &ret, &problem)) {
         xdr_free((xdrproc_t) xdr_WireMigrateFinishRet, (char *) &ret);
         return TRUE;
     }

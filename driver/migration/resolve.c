@@ -8,27 +8,18 @@
 #include "base/error.h"
 #include "base/frame.h"
 #include "driver/domains.h"
-#include "driver/lifecycle.h"
+#include "driver/migration/departure.h"
 #include "driver/migration/incoming.h"
 #include "driver/migration/peer.h"
-#include "driver/process.h"
-#include "emulator/monitor.h"
+#include "emulator/launch.h"
 
 #define RETRY_FIRST_S 1
-#define RETRY_LAST_S  30
+#define RETRY_LAST_S  8
 
 static char *
 records(const Driver *driver)
 {
     return g_build_filename(driver->state_dir, "handoff", NULL);
-}
-
-static Domain *
-domain_of(Driver *driver, const Handoff *handoff)
-{
-    guint8 uuid[VIR_UUID_BUFLEN];
-    return domain_uuid_parse(handoff->uuid, uuid) ? domain_list_by_uuid(driver_domains(driver), uuid, NULL)
-                                                  : NULL;
 }
 
 // Whether a record forbids that the guest runs or its disks are opened here. An intent without a job was left
@@ -66,19 +57,21 @@ may_run(Domain *domain, gpointer data, GError **error)
     return TRUE;
 }
 
-// A RESUME that nobody here asked for, on a side that has released the guest: two would run. It is killed at
+// A RESUME that nobody here asked for, on a side that does not own the guest: two would run. It is killed at
 // once.
 static void
 kill_disowned(Domain *domain, gpointer data)
 {
     g_autofree char *directory = records(domain->driver);
     g_autofree char *uuid = domain_uuid_format(domain->uuid);
-    g_autoptr(Handoff) handoff = handoff_open(directory, uuid, HANDOFF_SOURCE, NULL);
-    if (!handoff || handoff->state != HANDOFF_SOURCE_RELEASED || domain->pid <= 0)
-        return;
-    g_critical("%s was resumed although it has been released to %s; its emulator is killed", domain->name,
-               handoff->peer_host ? handoff->peer_host : "another host");
-    kill(domain->pid, SIGKILL);
+    for (HandoffRole role = 0; role < HANDOFF_ROLES; role++) {
+        g_autoptr(Handoff) handoff = handoff_open(directory, uuid, role, NULL);
+        if (!handoff || handoff_owns_disk(handoff->state) || domain->pid <= 0)
+            continue;
+        g_critical("%s was resumed although it is not ours (%s: %s); its emulator is killed", domain->name,
+                   handoff_role_name(role), handoff_state_name(handoff->state));
+        kill(domain->pid, SIGKILL);
+    }
 }
 
 // A guest that is on its way here ends by a vote against its move.
@@ -87,9 +80,21 @@ vote(Domain *domain, gpointer data, GError **error)
 {
     g_autofree char *uuid = domain_uuid_format(domain->uuid);
     g_autoptr(Incoming) incoming = incoming_by_uuid(uuid);
-    if (!incoming || incoming->state == INCOMING_ARRIVED || incoming->state == INCOMING_REFUSED)
+    g_autoptr(GError) problem = NULL;
+    if (!incoming || incoming_refuse(incoming, "it was destroyed at the destination", FALSE, &problem))
         return TRUE;
-    return incoming_refuse(incoming, "it was destroyed at the destination", error);
+    g_mutex_lock(&incoming->lock);
+    gboolean arrived = incoming->state == INCOMING_ARRIVED;
+    g_mutex_unlock(&incoming->lock);
+    if (!arrived)
+        g_propagate_error(error, g_steal_pointer(&problem));
+    return arrived;
+}
+
+static void
+stopped(Domain *domain, int reason, gpointer data)
+{
+    incoming_emulator_ended(domain);
 }
 
 static PeerAddress *
@@ -104,9 +109,20 @@ address_of(const Handoff *handoff)
     return address;
 }
 
+static gboolean
+has_ram(Domain *domain)
+{
+    if (!domain)
+        return FALSE;
+    domain_lock(domain);
+    const EmulatorProcess process = {.pid = domain->pid, .start_time = domain->pid_start};
+    domain_unlock(domain);
+    return process.pid > 0 && emulator_is_alive(&process);
+}
+
 // Tells the peer our state and returns its answer; NULL when it cannot be reached.
 static char *
-ask(Driver *driver, const Handoff *handoff)
+ask(Driver *driver, const Handoff *handoff, Domain *domain)
 {
     g_autoptr(PeerAddress) address = address_of(handoff);
     if (!address->addresses || !driver->client_credentials)
@@ -114,69 +130,86 @@ ask(Driver *driver, const Handoff *handoff)
     g_autoptr(Channel) channel =
         peer_connect(address, driver->client_credentials, handoff->token, PEER_RESOLVE, NULL, NULL);
     g_autoptr(json_t) question =
-        json_pack("{s:s, s:i}", "state", handoff_state_name(handoff->state), "run-state",
-                  handoff->run_state ? handoff->run_state : VIR_DOMAIN_RUNNING);
+        json_pack("{s:s, s:i, s:b, s:b}", "state", handoff_state_name(handoff->state), "run-state",
+                  handoff->run_state ? handoff->run_state : VIR_DOMAIN_RUNNING, "persist-dest",
+                  handoff->persist_dest, "ram", has_ram(domain));
     if (!channel || !frame_send(channel, question, PEER_TIMEOUT_MS, NULL))
         return NULL;
     g_autoptr(json_t) answer = frame_receive(channel, PEER_TIMEOUT_MS, NULL);
     return answer ? g_strdup(json_string_value(json_object_get(answer, "state"))) : NULL;
 }
 
-static void
-end_stay(Domain *domain, int lifecycle_detail, int reason)
-{
-    domain_lock(domain);
-    if (domain_is_active(domain)) {
-        domain->destroying = TRUE;
-        process_kill(domain, FALSE, NULL);
-        domain_emit_lifecycle(domain, VIR_DOMAIN_EVENT_STOPPED, lifecycle_detail);
-        process_cleanup(domain, reason);
-    }
-    domain_unlock(domain);
-}
-
-static void
-resume_here(Domain *domain)
-{
-    g_autoptr(GError) error = NULL;
-    domain_lock(domain);
-    domain_clear_messages(domain);
-    if (domain_is_active(domain) && !process_continue(domain, VIR_DOMAIN_RUNNING_MIGRATION_CANCELED, &error))
-        g_warning("%s: %s", domain->name, error->message);
-    domain_unlock(domain);
-}
-
-// One round; TRUE when the record is closed and *handoff is gone.
+// `released`: forward on "running", back on "refused"; every other answer decides nothing.
 static gboolean
-settle_source(Driver *driver, Handoff **handoff)
+settle_released(Driver *driver, Handoff *record, Domain *domain)
+{
+    g_autofree char *answer = ask(driver, record, domain);
+    g_autoptr(GError) error = NULL;
+    gboolean ok = FALSE;
+    if (g_strcmp0(answer, "running") == 0) {
+        ok = handoff_transition(record, HANDOFF_SOURCE_DONE, &error);
+    } else if (g_strcmp0(answer, "refused") == 0) {
+        record->peer_refused = TRUE;
+        ok = handoff_transition(record, HANDOFF_SOURCE_ABORTED, &error);
+        if (ok && domain)
+            departure_stay(domain);
+    }
+    if (error)
+        g_critical("migration of %s: %s", record->uuid, error->message);
+    if (ok)
+        g_message("the migration of %s is settled: the destination says \"%s\"",
+                  record->name ? record->name : record->uuid, answer);
+    return ok;
+}
+
+// A record whose end the peer has confirmed, or of which no peer knows, is closed. TRUE: nothing is left to
+// do.
+static gboolean
+settle_ended(Driver *driver, Handoff **handoff, Domain *domain)
 {
     Handoff *record = *handoff;
-    g_autoptr(Domain) domain = domain_of(driver, record);
-    g_autofree char *answer = ask(driver, record);
-    gboolean closed = FALSE;
-    if (!answer)
+    if (record->state == HANDOFF_SOURCE_DONE && !record->left && !departure_leave(driver, record, NULL))
         return FALSE;
-    if (record->state == HANDOFF_SOURCE_RELEASED && g_str_equal(answer, "running")) {
-        if (domain)
-            end_stay(domain, VIR_DOMAIN_EVENT_STOPPED_MIGRATED, VIR_DOMAIN_SHUTOFF_MIGRATED);
-        if (!handoff_transition(record, HANDOFF_SOURCE_DONE, NULL))
+    if (record->state != HANDOFF_SOURCE_IDLE && record->peer_addresses) {
+        g_autofree char *answer = ask(driver, record, domain);
+        if (g_strcmp0(answer, "closed") != 0)
             return FALSE;
-        g_free(ask(driver, record));
-        closed = TRUE;
-    } else if (record->state == HANDOFF_SOURCE_RELEASED && g_str_equal(answer, "refused")) {
-        record->peer_refused = TRUE;
-        if (!handoff_transition(record, HANDOFF_SOURCE_ABORTED, NULL))
-            return FALSE;
-        if (domain)
-            resume_here(domain);
-        g_free(ask(driver, record));
-        closed = TRUE;
-    } else if (record->state == HANDOFF_SOURCE_ABORTED || record->state == HANDOFF_SOURCE_DONE) {
-        closed = TRUE;
     }
-    if (closed && handoff_close(record, NULL))
-        *handoff = NULL;
-    return closed;
+    if (!handoff_close(record, NULL))
+        return FALSE;
+    *handoff = NULL;
+    return TRUE;
+}
+
+// One round. TRUE: no record of ours is left, or none that could ever be settled.
+static gboolean
+settle(Driver *driver, const char *uuid)
+{
+    g_autofree char *directory = records(driver);
+    g_autoptr(GError) error = NULL;
+    g_autoptr(Handoff) handoff = handoff_open(directory, uuid, HANDOFF_SOURCE, &error);
+    if (!handoff) {
+        if (!g_error_matches(error, QUASAR_ERROR, VIR_ERR_NO_DOMAIN))
+            g_critical("%s", error->message);
+        return TRUE;
+    }
+    g_autoptr(Domain) domain = departure_domain(driver, handoff);
+    // The thread that moved the guest could not write its end.
+    if (handoff->state == HANDOFF_SOURCE_INTENT) {
+        if (!handoff_transition(handoff, HANDOFF_SOURCE_ABORTED, NULL))
+            return FALSE;
+        if (domain)
+            departure_stay(domain);
+    }
+    if (handoff->state == HANDOFF_SOURCE_RELEASED && !settle_released(driver, handoff, domain))
+        return FALSE;
+    return settle_ended(driver, &handoff, domain);
+}
+
+gboolean
+resolve_now(Driver *driver, const char *uuid)
+{
+    return settle(driver, uuid);
 }
 
 typedef struct {
@@ -188,11 +221,12 @@ static gpointer
 source_main(gpointer data)
 {
     SourceTask *task = data;
-    g_autofree char *directory = records(task->driver);
     guint wait = RETRY_FIRST_S;
     for (;;) {
-        g_autoptr(Handoff) handoff = handoff_open(directory, task->uuid, HANDOFF_SOURCE, NULL);
-        if (!handoff || settle_source(task->driver, &handoff))
+        departure_claim(task->uuid, -1);
+        gboolean over = settle(task->driver, task->uuid);
+        departure_unclaim(task->uuid);
+        if (over)
             break;
         g_usleep(wait * G_USEC_PER_SEC);
         wait = MIN(wait * 2, RETRY_LAST_S);
@@ -215,71 +249,27 @@ resolve_source(Driver *driver, const char *uuid)
 static void
 restart_source(Driver *driver, Handoff *handoff)
 {
-    g_autoptr(Domain) domain = domain_of(driver, handoff);
-    if (handoff->state == HANDOFF_SOURCE_INTENT) {
-        if (!handoff_transition(handoff, HANDOFF_SOURCE_ABORTED, NULL))
-            return;
-        g_autoptr(Qmp) qmp = NULL;
-        if (domain) {
-            domain_lock(domain);
-            qmp = domain_qmp(domain, NULL);
-            domain_unlock(domain);
-        }
-        if (qmp) {
-            monitor_migrate_cancel(qmp, NULL);
-            resume_here(domain);
-        }
-    }
+    g_autoptr(Domain) domain = departure_domain(driver, handoff);
+    if (handoff->state == HANDOFF_SOURCE_INTENT &&
+        handoff_transition(handoff, HANDOFF_SOURCE_ABORTED, NULL) && domain)
+        departure_stay(domain);
+    if (handoff->state == HANDOFF_SOURCE_RELEASED && domain)
+        resolve_show_undecided(domain, handoff);
     resolve_source(driver, handoff->uuid);
 }
 
-static gboolean
-holds_loaded_guest(Domain *domain)
+void
+resolve_show_undecided(Domain *domain, const Handoff *handoff)
 {
+    g_autofree char *text = g_strdup_printf(
+        "migration undecided: the guest was handed to %s, whose answer is missing; restore the link "
+        "between the hosts, and they will settle it",
+        handoff->peer_host ? handoff->peer_host : "the destination");
     domain_lock(domain);
-    g_autoptr(Qmp) qmp = domain_qmp(domain, NULL);
+    if (domain_is_active(domain))
+        domain_set_state(domain, VIR_DOMAIN_PAUSED, VIR_DOMAIN_PAUSED_MIGRATION);
+    domain_add_message(domain, text);
     domain_unlock(domain);
-    g_autofree char *status = NULL;
-    gboolean running = FALSE;
-    return qmp && monitor_query_status(qmp, &running, &status, NULL) && g_strcmp0(status, "inmigrate") != 0;
-}
-
-static GPtrArray *
-writable_images(Domain *domain)
-{
-    GPtrArray *paths = g_ptr_array_new_with_free_func(g_free);
-    domain_lock(domain);
-    for (guint i = 0; domain->live && i < domain->live->disks->len; i++) {
-        DomainDisk *disk = g_ptr_array_index(domain->live->disks, i);
-        if (!disk->readonly && disk->device == DOMAIN_DISK_DISK)
-            g_ptr_array_add(paths, g_strdup(disk->image.path));
-    }
-    domain_unlock(domain);
-    return paths;
-}
-
-// Takes the record. A guest that stands loaded waits for the source; one that was still coming is refused.
-static void
-restart_destination(Driver *driver, Handoff *record)
-{
-    g_autoptr(Handoff) handoff = record;
-    g_autoptr(Domain) domain = domain_of(driver, handoff);
-    gboolean loaded = domain && holds_loaded_guest(domain);
-    HandoffState state = handoff->state;
-    if (state == HANDOFF_DESTINATION_NONE && handoff_close(handoff, NULL)) {
-        handoff = NULL;
-        return;
-    }
-    if (!domain)
-        return;
-    int run_state = handoff->run_state ? handoff->run_state : VIR_DOMAIN_RUNNING;
-    Incoming *incoming =
-        incoming_new(driver, domain, g_steal_pointer(&handoff), cookie_new(), writable_images(domain), 0);
-    incoming->state = INCOMING_RUNNING;
-    if (state == HANDOFF_DESTINATION_PREPARED && !loaded)
-        incoming_refuse(incoming, "virtquasard was restarted while the guest was on its way", NULL);
-    else if (state == HANDOFF_DESTINATION_OWNED || state == HANDOFF_DESTINATION_STARTING)
-        incoming_commit(incoming, run_state, NULL);
 }
 
 void
@@ -288,6 +278,7 @@ resolve_start(Driver *driver)
     domain_set_ownership_hook(may_run, NULL);
     domain_set_resumed_hook(kill_disowned, NULL);
     domain_set_destroy_hook(vote, NULL);
+    domain_set_stopped_hook(stopped, NULL);
     g_autofree char *directory = records(driver);
     g_autoptr(GError) error = NULL;
     g_auto(GStrv) damaged = NULL;
@@ -298,32 +289,54 @@ resolve_start(Driver *driver)
     }
     for (char **text = damaged; text && *text; text++)
         g_critical("%s", *text);
-    for (guint i = 0; i < list->len; i++) {
-        Handoff *handoff = g_ptr_array_index(list, i);
-        if (handoff->role == HANDOFF_SOURCE)
-            restart_source(driver, handoff);
-    }
     g_ptr_array_set_free_func(list, NULL);
     for (guint i = 0; i < list->len; i++) {
         Handoff *handoff = g_ptr_array_index(list, i);
-        if (handoff->role == HANDOFF_DESTINATION)
-            restart_destination(driver, handoff);
-        else
-            handoff_free(handoff);
+        if (handoff->role == HANDOFF_DESTINATION) {
+            incoming_restart(driver, handoff);
+            continue;
+        }
+        restart_source(driver, handoff);
+        handoff_free(handoff);
     }
+}
+
+// Of a token that no session has. Its record was closed once both ends were durable, or was never made: that
+// confirms an end, but never decides a guest that was released.
+static const char *
+answer_unknown(Driver *driver, const char *token, const char *peer_state)
+{
+    g_autofree char *directory = records(driver);
+    g_autofree char *uuid = g_strndup(token, VIR_UUID_STRING_BUFLEN - 1);
+    g_autoptr(GError) error = NULL;
+    g_autoptr(Handoff) handoff = handoff_open(directory, uuid, HANDOFF_DESTINATION, &error);
+    gboolean absent = handoff ? g_strcmp0(handoff->token, token) != 0
+                              : g_error_matches(error, QUASAR_ERROR, VIR_ERR_NO_DOMAIN);
+    gboolean over = g_str_equal(peer_state, "aborted") || g_str_equal(peer_state, "done");
+    return absent && over ? "closed" : "unknown";
 }
 
 // What this side's state is, after doing what the peer's state asks for.
 static const char *
-resolve_incoming(Incoming *incoming, const char *peer_state, int run_state)
+answer_known(Incoming *incoming, const char *peer_state, const IncomingCommit *commit)
 {
-    if (g_str_equal(peer_state, "released"))
-        incoming_commit(incoming, run_state, NULL);
-    else if (g_str_equal(peer_state, "aborted"))
-        incoming_refuse(incoming, "the source gave the move up", NULL);
-    if (incoming->state == INCOMING_ARRIVED)
-        return "running";
-    return incoming->state == INCOMING_REFUSED ? "refused" : "prepared";
+    gboolean over = g_str_equal(peer_state, "done");
+    if (g_str_equal(peer_state, "released")) {
+        if (incoming_commit(incoming, commit, NULL)) {
+            incoming_book(incoming);
+            return "running";
+        }
+    } else if (g_str_equal(peer_state, "aborted")) {
+        over = incoming_refuse(incoming, "the source gave the move up", FALSE, NULL);
+    }
+    if (over) {
+        incoming_finish_job(incoming, NULL);
+        return incoming_close(incoming, NULL) ? "closed" : "unknown";
+    }
+    g_mutex_lock(&incoming->lock);
+    gboolean refused = incoming->state == INCOMING_REFUSED;
+    g_mutex_unlock(&incoming->lock);
+    return refused ? "refused" : "prepared";
 }
 
 void
@@ -334,14 +347,14 @@ resolve_answer(Driver *driver, const char *token, Channel *channel)
     const char *peer_state = question ? json_string_value(json_object_get(question, "state")) : NULL;
     if (!peer_state)
         return;
-    int run_state = (int) json_integer_value(json_object_get(question, "run-state"));
+    const IncomingCommit commit = {
+        .run_state = (int) json_integer_value(json_object_get(question, "run-state")),
+        .persist_dest = json_is_true(json_object_get(question, "persist-dest")),
+        .source_has_ram = !json_is_false(json_object_get(question, "ram")),
+    };
     g_autoptr(Incoming) incoming = incoming_by_token(token);
-    // A token that is not known here is no answer to anything: it never means no.
-    const char *state = incoming ? resolve_incoming(incoming, peer_state, run_state) : "unknown";
+    const char *state =
+        incoming ? answer_known(incoming, peer_state, &commit) : answer_unknown(driver, token, peer_state);
     g_autoptr(json_t) answer = json_pack("{s:s}", "state", state);
     frame_send(own, answer, PEER_TIMEOUT_MS, NULL);
-    gboolean over = g_str_equal(peer_state, "done") || g_str_equal(peer_state, "aborted");
-    if (incoming && over && incoming->handoff && handoff_is_end(incoming->handoff->state) &&
-        handoff_close(incoming->handoff, NULL))
-        incoming->handoff = NULL;
 }

@@ -14,6 +14,13 @@ void resolve_start(Driver *driver);
 // Settles one source record with its peer, trying again until it is answered. Any thread; does not block.
 void resolve_source(Driver *driver, const char *uuid);
 
+// One round of that on this thread, which has claimed the guest (departure.h). TRUE: nothing is left to
+// settle. Blocks for PEER_TIMEOUT_MS at most for each step.
+gboolean resolve_now(Driver *driver, const char *uuid);
+
+// Shows the user that the guest stands still here until the peer has answered. Unlocked.
+void resolve_show_undecided(Domain *domain, const Handoff *handoff);
+
 // The peer's question on a connection of kind PEER_RESOLVE: one message, one answer. Takes the channel.
 // Blocks.
 void resolve_answer(Driver *driver, const char *token, Channel *channel);

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A guest moves between two hosts; the guest checks its own memory and disk."""
+import os
+import shutil
+
 import lab as lab_library
 import pytest
 
@@ -41,3 +44,239 @@ def test_refused_move_leaves_the_guest(guest):
     assert result.returncode != 0
     assert_runs_only_on(guest, 'hostA')
     assert_guest_is_sound(guest)
+
+
+IMAGE = 'var/lib/libvirt/images/web.qcow2'
+
+
+def refused(world, client, *words):
+    """The move failed, says why and where the guest is, and has left nothing."""
+    errors = world.hear_end(client, 60)
+    assert client.returncode != 0
+    for word in words:
+        assert word in errors
+    world.wait_settled(20)
+    return errors
+
+
+def write_xml(world, host, name, change=lambda xml: xml):
+    with open(world.lab.path(host, 'run/' + name), 'w') as file:
+        file.write(change(world.lab.domain_xml(disk='/' + IMAGE, memory_mib=128)))
+
+
+@pytest.mark.parametrize('stage', ['src-ram', 'src-stopped', 'src-ready'])
+def test_abort(world, stage):
+    world.wait_booted()
+    world.hold(world.source, stage)
+    client = world.migrate('--bandwidth', '16')
+    world.wait_held(world.source, stage, client)
+    aborted = world.lab.virsh(world.source, 'domjobabort', 'web')
+    world.let_go(world.source)
+    assert aborted.returncode == 0, aborted.stderr
+    refused(world, client, 'canceled by client', 'runs on here')
+    world.assert_runs(world.source)
+
+
+def test_abort_comes_too_late(world):
+    world.wait_booted()
+    world.hold(world.source, 'src-released')
+    client = world.migrate()
+    world.wait_held(world.source, 'src-released', client)
+    aborted = world.lab.virsh(world.source, 'domjobabort', 'web')
+    world.let_go(world.source)
+    assert aborted.returncode != 0 and 'handed to the destination' in aborted.stderr
+    errors = world.hear_end(client, 60)
+    assert client.returncode == 0, errors
+    world.wait_settled(20)
+    world.assert_runs(world.destination)
+
+
+def test_verbose(world):
+    world.wait_booted()
+    errors, _ = world.move('--verbose')
+    assert '100 %' in errors
+
+
+def test_undefine_source(world):
+    world.wait_booted()
+    _, source = world.move('--undefinesource')
+    assert ' web ' not in world.lab.virsh(source, 'list', '--all').stdout
+    assert 'yes' in world.lab.must(world.source, 'sh', '-c',
+                                   'virsh -c quasar:///system dominfo web | grep Persistent')
+    world.assert_runs(world.source)
+
+
+def test_back_and_forth(world):
+    world.wait_booted()
+    for _ in range(5):
+        world.move()
+    world.assert_runs(world.source)
+
+
+def test_paused_guest_stays_paused(world):
+    world.wait_booted()
+    assert world.lab.virsh(world.source, 'suspend', 'web').returncode == 0
+    _, source = world.move()
+    assert world.state(world.source) == 'paused (user)'
+    assert world.state(source) == 'shut off (migrated)'
+    assert world.lab.virsh(world.source, 'resume', 'web').returncode == 0
+    world.assert_runs(world.source)
+
+
+def test_existing_image_is_not_overwritten(world):
+    world.wait_booted()
+    target = world.lab.path(world.destination, IMAGE)
+    with open(target, 'w') as file:
+        file.write('precious')
+    try:
+        refused(world, world.migrate(), 'exists at the destination', '/' + IMAGE)
+        with open(target) as file:
+            assert file.read() == 'precious'
+    finally:
+        os.unlink(target)
+    world.assert_runs(world.source)
+
+
+def test_name_is_taken(world):
+    world.wait_booted()
+    other = world.destination
+    world.lab.virsh(other, 'undefine', 'web')
+    write_xml(world, other, 'other.xml')
+    assert world.lab.virsh(other, 'define', '/run/other.xml').returncode == 0
+    try:
+        refused(world, world.migrate(), "'web' already exists with uuid")
+        refused(world, world.migrate('--p2p'), "'web' already exists with uuid")
+    finally:
+        assert world.lab.virsh(other, 'undefine', 'web').returncode == 0
+    world.assert_runs(world.source)
+
+
+def test_not_running(world):
+    write_xml(world, world.source, 'idle.xml', lambda xml: xml.replace('<name>web<', '<name>idle<'))
+    assert world.lab.virsh(world.source, 'define', '/run/idle.xml').returncode == 0
+    result = world.lab.virsh(world.source, 'migrate', '--live', 'idle',
+                             'quasar+tls://%s/system' % world.destination)
+    world.lab.virsh(world.source, 'undefine', 'idle')
+    assert result.returncode != 0 and 'not running' in result.stderr
+
+
+def test_other_xml_is_refused(world):
+    write_xml(world, world.source, 'changed.xml')
+    refused(world, world.migrate('--xml', '/run/changed.xml'), 'XML')
+    assert world.lab.virsh(world.source, 'domstate', 'web').stdout.strip() == 'running'
+
+
+def test_disks_are_identical_at_the_switch(world):
+    world.wait_booted()
+    held = world.destination
+    world.hold(held, 'dst-starting')
+    client = world.migrate()
+    try:
+        world.wait_held(held, 'dst-starting', client)
+        copy = world.lab.path(world.source, IMAGE + '.compared')
+        shutil.copy(world.lab.path(held, IMAGE), copy)
+        compared = world.lab.exec(world.source, 'qemu-img', 'compare', '-U', '/' + IMAGE, '/%s.compared' % IMAGE)
+        os.unlink(copy)
+    finally:
+        world.let_go(held)
+    assert compared.returncode == 0, compared.stdout + compared.stderr
+    errors = world.hear_end(client, 60)
+    assert client.returncode == 0, errors
+    world.wait_settled(20)
+    world.assert_runs(held)
+
+
+def test_job_is_shown_on_both_hosts(world):
+    world.wait_booted()
+    world.hold(world.source, 'src-ram')
+    client = world.migrate()
+    try:
+        world.wait_held(world.source, 'src-ram', client)
+        source = world.lab.virsh(world.source, 'domjobinfo', 'web').stdout
+        destination = world.lab.virsh(world.destination, 'domjobinfo', 'web').stdout
+    finally:
+        world.let_go(world.source)
+    assert 'Unbounded' in source and 'Outgoing migration' in source
+    assert 'Unbounded' in destination and 'Incoming migration' in destination
+    errors = world.hear_end(client, 60)
+    assert client.returncode == 0, errors
+    world.wait_settled(20)
+    for host in lab_library.HOSTS:
+        completed = world.lab.virsh(host, 'domjobinfo', '--completed', 'web').stdout
+        assert 'Completed' in completed and 'Total downtime' in completed and 'Memory total' in completed
+    world.assert_runs(world.destination)
+
+
+def test_second_migration_at_once_is_refused(world):
+    world.wait_booted()
+    world.hold(world.source, 'src-ram')
+    client = world.migrate()
+    try:
+        world.wait_held(world.source, 'src-ram', client)
+        second = world.lab.virsh(world.source, 'migrate', '--live', 'web',
+                                 'quasar+tls://%s/system' % world.destination)
+    finally:
+        world.let_go(world.source)
+    assert second.returncode != 0 and 'busy with another job: migration out' in second.stderr
+    errors = world.hear_end(client, 60)
+    assert client.returncode == 0, errors
+    world.wait_settled(20)
+    world.assert_runs(world.destination)
+
+
+def test_speed_limit(world):
+    """A limit that keeps the memory from ever arriving; lifted while the move runs, it lets it end."""
+    world.wait_booted()
+    assert world.lab.virsh(world.source, 'migrate-setspeed', 'web', '1').returncode == 0
+    client = world.migrate()
+
+    def remaining():
+        if client.poll() is not None:
+            raise lab_library.LabError('the move ended: %s' % world.hear_end(client, 1))
+        lines = world.lab.virsh(world.source, 'domjobinfo', 'web').stdout.splitlines()
+        return [line for line in lines if line.startswith('Memory remaining')]
+    lab_library.wait_for('figures of the memory', remaining, 30)
+    assert world.lab.virsh(world.source, 'migrate-getspeed', 'web').stdout.strip() == '1'
+    assert world.lab.virsh(world.source, 'migrate-setspeed', 'web', '1000').returncode == 0
+    errors = world.hear_end(client, 60)
+    assert client.returncode == 0, errors
+    world.wait_settled(20)
+    world.assert_runs(world.destination)
+
+
+def test_guest_powers_off_on_its_way(world):
+    world.wait_booted()
+    world.hold(world.source, 'src-ram')
+    client = world.migrate('--bandwidth', '1')
+    try:
+        world.wait_held(world.source, 'src-ram', client)
+        terminal = world.lab.virsh(world.source, 'ttyconsole', 'web').stdout.strip()
+        # QEMU looks once a second whether somebody is at the other end, and the shell may be starting yet.
+        world.lab.exec(world.source, 'sh', '-c', "exec 3<>%s; for i in 1 2 3 4 5 6; do sleep 1; "
+                       "printf '\\npoweroff -f\\n' >&3 || exit; done" % terminal)
+        lab_library.wait_for('the end of the guest', lambda: world.state(world.source).startswith('shut off'), 30)
+        assert world.state(world.source) == 'shut off (shutdown)'
+    finally:
+        world.let_go(world.source)
+    refused(world, client, 'shut off here')
+    world.assert_listed(world.destination, 'shut off')
+    world.assert_no_leftovers(world.destination, False, False)
+    world.assert_no_leftovers(world.source, True, False)
+    world.start(world.source)
+
+
+@pytest.mark.parametrize('base', ['missing', 'different'])
+def test_whole_disk_travels_where_its_base_is_not(world, base):
+    world.wait_booted()
+    there = world.lab.path(world.destination, 'var/lib/libvirt/images/base.qcow2')
+    os.unlink(there)
+    if base == 'different':
+        world.lab.must(world.destination, 'qemu-img', 'create', '-q', '-f', 'qcow2',
+                       '/var/lib/libvirt/images/base.qcow2', '64M')
+    world.move()
+    info = world.lab.must(world.source, 'qemu-img', 'info', '-U', '/' + IMAGE)
+    assert 'backing file' not in info
+    assert world.state(world.source).startswith('running')
+    world.assert_sound()
+    # The bases of the hosts differ now, so the next test begins anew.
+    world.spoilt = True

@@ -239,7 +239,8 @@ class Lab:
         for entry in filter(str.isdigit, os.listdir('/proc')):
             with contextlib.suppress(OSError):
                 if (os.readlink('/proc/%s/ns/pid' % entry) == space
-                        and os.path.basename(os.readlink('/proc/%s/exe' % entry)) == program):
+                        # A program that was built anew while it runs is marked so.
+                        and os.path.basename(os.readlink('/proc/%s/exe' % entry)).split(' ')[0] == program):
                     pids.append(int(entry))
         return pids
 

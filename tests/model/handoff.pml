@@ -23,6 +23,7 @@ bool s_closed, d_closed;
 // Emulators survive their daemons.
 mtype s_emu = em_running, d_emu = em_none;
 bool s_killed, d_killed; // by a fault, not by the protocol
+bool s_completed;         // the source's has sent all
 bool ram_up;             // the channel between them
 
 // Volatile: the daemons.
@@ -32,6 +33,7 @@ bool s_ready, s_sent;     // READY has come; what the record calls for has been 
 bool d_scanned = true;    // its records have been read since it started
 bool d_bluffed;           // "unknown" has been said since it started
 bool d_said_ready;
+bool d_claimed;           // the source has connected to what it prepared; durable
 mtype d_heard = nothing;  // the COMMIT of this connection
 mtype d_answer = nothing; // to be sent
 
@@ -68,11 +70,13 @@ active proctype World()
     :: d_step { s_up && !s_live && s_rec == idle && !s_closed -> s_closed = true }
     :: d_step { S_SAYS(intent) && s_live -> to_d ! PREPARE; s_sent = true }
     :: d_step { s_up && s_live && s_rec == intent && d_emu == em_incoming && s_emu == em_running && link_up ->
-                s_emu = em_stopped; ram_up = true }
+                s_emu = em_stopped; ram_up = true; d_claimed = true }
 #ifdef MUTANT_RELEASE_BEFORE_READY
     :: d_step { s_up && s_live && s_rec == intent && s_emu == em_stopped -> s_rec = released; s_sent = false }
 #endif
-    :: d_step { s_up && s_live && s_rec == intent && s_ready && s_emu == em_postmigrate ->
+    // An emulator that has sent all and died since cannot restart the guest either.
+    :: d_step { s_up && s_live && s_rec == intent && s_ready && s_completed &&
+                (s_emu == em_postmigrate || s_emu == em_dead) ->
                 s_rec = released; s_sent = false }
     :: d_step { S_SAYS(released) -> s_sent = true;
         if
@@ -141,7 +145,11 @@ active proctype World()
     // ---- Destination: by itself.
     :: d_step { D_WORKS && link_up && d_rec == prepared && d_emu == em_loaded && !d_said_ready ->
                 d_answer = READY; d_said_ready = true }
+    // Nobody came: the client or its minute is over. READY was never said, so the source cannot release.
+    :: d_step { D_WORKS && d_rec == prepared && !d_claimed -> d_rec = refused; d_emu = em_dead; d_closed = true }
     :: d_step { D_WORKS && d_rec == refused && d_emu != em_dead -> d_emu = em_dead }
+    :: d_step { D_WORKS && d_rec == prepared && d_emu == em_dead ->
+                d_rec = refused; d_answer = (link_up -> REFUSED : nothing) }
     :: d_step { D_WORKS && d_rec == owned && d_emu == em_loaded -> d_rec = starting }
     :: d_step { D_WORKS && d_rec == owned && d_emu == em_dead && d_heard == COMMIT -> d_rec = refused; d_answer = REFUSED }
     :: d_step { D_WORKS && d_rec == owned && d_emu != em_loaded && d_heard == COMMIT_NO_RAM -> d_rec = starting }
@@ -151,7 +159,7 @@ active proctype World()
 
     // ---- Emulators. The source's restarts the guest by itself if its channel breaks before it has completed.
     :: d_step { ram_up && s_emu == em_stopped && d_emu == em_incoming -> d_emu = em_loaded }
-    :: d_step { ram_up && s_emu == em_stopped && d_emu == em_loaded -> s_emu = em_postmigrate }
+    :: d_step { ram_up && s_emu == em_stopped && d_emu == em_loaded -> s_emu = em_postmigrate; s_completed = true }
     :: d_step { !ram_up && s_emu == em_stopped -> s_emu = em_running }
 
     // ---- What failed comes back.

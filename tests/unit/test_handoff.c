@@ -197,6 +197,8 @@ fill(Handoff *handoff)
     handoff->undefine_source = TRUE;
     handoff->run_state = 3;
     handoff->xml_path = g_strdup("/var/lib/x.xml");
+    handoff->images = g_strsplit("/a.qcow2 /b.qcow2", " ", -1);
+    handoff->left = handoff->claimed = TRUE;
 }
 
 static void
@@ -223,9 +225,43 @@ every_field_survives_every_state(void **state)
             assert_true(again->persist_dest && again->undefine_source && !again->peer_refused);
             assert_int_equal(again->run_state, 3);
             assert_string_equal(again->xml_path, "/var/lib/x.xml");
+            assert_string_equal(again->images[1], "/b.qcow2");
+            assert_null(again->images[2]);
+            assert_true(again->left && again->claimed);
         }
         discard(handoff);
     }
+}
+
+static void
+storing_keeps_the_state(void **state)
+{
+    for (guint target = 0; target < HANDOFF_STATES; target++) {
+        Handoff *handoff = brought_to((HandoffState) target);
+        fill(handoff);
+        assert_true(handoff_store(handoff, NULL));
+        g_autoptr(Handoff) again = handoff_open(directory, GUEST, handoff->role, NULL);
+        assert_non_null(again);
+        assert_int_equal(again->state, target);
+        assert_string_equal(again->peer_host, "b.example");
+        discard(handoff);
+    }
+}
+
+static void
+closing_takes_the_xml_along(void **state)
+{
+    Handoff *handoff = brought_to(HANDOFF_DESTINATION_REFUSED);
+    g_autofree char *xml = g_build_filename(directory, GUEST ".destination.xml", NULL);
+    handoff->xml_path = g_strdup(xml);
+    assert_true(g_file_set_contents(xml, "<domain/>", -1, NULL));
+    // It is no record, whatever its name begins with.
+    g_auto(GStrv) damaged = NULL;
+    g_autoptr(GPtrArray) found = handoff_scan(directory, &damaged, NULL);
+    assert_int_equal(found->len, 1);
+    assert_null(damaged);
+    assert_true(handoff_close(handoff, NULL));
+    assert_false(g_file_test(xml, G_FILE_TEST_EXISTS));
 }
 
 static void
@@ -473,6 +509,8 @@ main(void)
         cmocka_unit_test(released_goes_back_only_when_refused),
         cmocka_unit_test(only_one_side_owns_the_disk),
         cmocka_unit_test(every_field_survives_every_state),
+        cmocka_unit_test(storing_keeps_the_state),
+        cmocka_unit_test(closing_takes_the_xml_along),
         cmocka_unit_test(one_move_at_a_time),
         cmocka_unit_test(bad_tokens_and_uuids_are_refused),
         cmocka_unit_test(torn_newest_slot_leaves_the_state_before),

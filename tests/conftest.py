@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Fixtures of the integration tests: one lab for all, one guest per test that wants it."""
+"""Fixtures of all tests in the lab: one lab for all, one guest per test that wants it."""
 import os
 import shutil
 import sys
 
 import pytest
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), 'lab'))
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [HERE, os.path.join(HERE, 'lab')]
 import lab as lab_library  # noqa: E402  (found by the line above)
+import world as world_library  # noqa: E402
 
 
 @pytest.fixture(scope='session')
@@ -31,7 +33,8 @@ def hosts(places):
     if not os.path.exists(places.daemon):
         pytest.skip('virtquasard is not built')
     for host in lab_library.HOSTS:
-        places.start_daemon(host)
+        # The file says which stage of a move is to be held, if it is there (base/fault.h).
+        places.start_daemon(host, {'QUASAR_FAULT': '@/run/fault'})
     return places
 
 
@@ -53,3 +56,34 @@ def guest(hosts):
         image = hosts.path(host, 'var/lib/libvirt/images/web.qcow2')
         if os.path.exists(image):
             os.unlink(image)
+
+
+@pytest.fixture(scope='module')
+def shared_world(hosts):
+    world = world_library.World(hosts)
+    yield world
+    world.clear()
+
+
+@pytest.fixture
+def world(shared_world, request):
+    if not shared_world.usable:
+        shared_world.reset()
+        shared_world.spoilt = False
+    shared_world.usable = False
+    shared_world.logged = {host: len(shared_world.lab.daemon_log(host)) for host in lab_library.HOSTS}
+    yield shared_world
+    # A test that failed leaves no one knows what; the next begins anew.
+    shared_world.usable = not getattr(request.node, 'failed', True) and not shared_world.spoilt
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    outcome = yield
+    if call.when != 'call':
+        return
+    report = outcome.get_result()
+    item.failed = report.failed
+    world = item.funcargs.get('world')
+    for host in lab_library.HOSTS if report.failed and world else ():
+        report.sections.append(('virtquasard on %s' % host, world.new_log(host)))
