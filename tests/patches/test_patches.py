@@ -1,0 +1,228 @@
+#!/usr/bin/python3 -B
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What each patch does in the built emulator. Skipped (status 77) when `make emulator` has built none."""
+import importlib.machinery
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+from emulator import HERE, Emulator, EmulatorError, build_guest, bundled_emulator, distribution_emulator
+
+TOP = os.path.dirname(os.path.dirname(HERE))
+BUNDLED = bundled_emulator()
+PLAIN = distribution_emulator()
+PLAIN_MACHINE, QUASAR_MACHINE = 'pc-q35-7.2', 'pc-q35-quasar-7.2'
+SECTOR = 512
+
+
+def series():
+    loader = importlib.machinery.SourceFileLoader('queue_of_patches', os.path.join(TOP, 'emulator', 'patches', 'queue'))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader('queue_of_patches', loader))
+    loader.exec_module(module)
+    return module.read_series()
+
+
+def plain_has(machine):
+    if not PLAIN:
+        return False
+    listed = subprocess.run([PLAIN, '-machine', 'help'], stdout=subprocess.PIPE, universal_newlines=True).stdout
+    return re.search(r'(?m)^%s ' % re.escape(machine), listed) is not None
+
+
+class PatchesTest(unittest.TestCase):
+    def setUp(self):
+        keeper = tempfile.TemporaryDirectory()
+        self.addCleanup(keeper.cleanup)
+        self.directory = keeper.name
+        build_guest(self.directory)
+        self.running = []
+        self.addCleanup(lambda: [emulator.end() for emulator in self.running])
+
+    def start(self, binary, machine, *options, vcpus=2, **more):
+        emulator = Emulator(binary, self.directory, '-machine', machine, '-accel', 'tcg', '-m', '64', '-smp', str(vcpus),
+                            *options, **more)
+        self.running.append(emulator)
+        return emulator
+
+    def moved(self, source, binary, machine, *options, **more):
+        target = self.start(binary, machine, *options, incoming=True, **more)
+        before = source.wait_reports(2)[-1]
+        source.move_to(target)
+        after = target.wait_reports(3)
+        self.assertEqual(after[-1].errors, before.errors)
+        return target
+
+    def types(self, emulator, parent):
+        return {entry['name'] for entry in emulator.command('qom-list-types', implements=parent, abstract=True)}
+
+    def test_it_says_what_it_carries(self):
+        emulator = self.start(BUNDLED, PLAIN_MACHINE, '-S')
+        names = self.types(emulator, 'quasar-trait')
+        self.assertEqual({name for name in names if name.startswith('quasar-patch-')},
+                         {'quasar-patch-' + patch.name for patch in series()})
+        host = 'quasar-host-%s-%s-%d' % (os.uname().machine, sys.byteorder, os.sysconf('SC_PAGE_SIZE'))
+        self.assertIn(host, names)
+
+    def test_every_hook_that_calls_us_is_in_the_binary(self):
+        symbols = subprocess.run(['objdump', '-d', '--no-show-raw-insn', BUNDLED], stdout=subprocess.PIPE, universal_newlines=True)
+        callers, function = {}, None
+        for line in symbols.stdout.splitlines():
+            begun = re.match(r'[0-9a-f]+ <([\w.]+)>:', line)
+            called = re.search(r'\b(?:call|jmp)q? +[0-9a-f]+ <([\w.]+)>', line)
+            if begun:
+                function = begun[1].split('.')[0]
+            elif called:
+                callers.setdefault(called[1], set()).add(function)
+        wanted = [hook.calls for patch in series() for hook in patch.hooks if hook.calls]
+        self.assertTrue(wanted)
+        for symbol, caller in wanted:
+            self.assertIn(caller, callers.get(symbol, set()), symbol)
+
+    def test_it_has_the_devices_that_are_asked_for(self):
+        if not PLAIN:
+            self.skipTest('no distribution emulator to tell which names are devices')
+        with open(os.path.join(TOP, 'emulator', 'devices.c'), encoding='utf-8') as file:
+            names = set(re.findall(r'"([a-z0-9-]+)"', file.read()))
+        plain, ours = self.start(PLAIN, 'q35', '-S'), self.start(BUNDLED, 'q35', '-S')
+        asked = names & self.types(plain, 'device')
+        self.assertIn('virtio-blk-pci', asked)
+        self.assertEqual(asked - self.types(ours, 'device'), set())
+
+    def test_the_acpi_root_pointer_may_have_a_large_page(self):
+        emulator = self.start(BUNDLED, PLAIN_MACHINE, '-S')
+        text = emulator.command('human-monitor-command', **{'command-line': 'info ramblock'})
+        row, = [line for line in text.splitlines() if '/rom@etc/acpi/rsdp' in line]
+        used, total = (int(word, 16) for word in row.split()[-2:])
+        self.assertEqual((used, total), (os.sysconf('SC_PAGE_SIZE'), 65536))
+
+    def test_no_store_is_lost(self):
+        options = ['-object', 'memory-backend-memfd,id=pc.ram,x-use-canonical-path-for-ramblock-id=off,share=on,size=64M']
+        machine = PLAIN_MACHINE + ',memory-backend=pc.ram'
+        emulator = self.start(BUNDLED, machine, *options)
+        for _ in range(5):
+            emulator = self.moved(emulator, BUNDLED, machine, *options)
+
+    def test_plain_machine_types_move_both_ways(self):
+        if not plain_has(PLAIN_MACHINE):
+            self.skipTest('the distribution emulator has no ' + PLAIN_MACHINE)
+        # A RAM size off the path that loses stores in the plain one.
+        size = ['-m', 'size=%dk' % (64 * 1024 + 8)]
+        emulator = self.start(PLAIN, PLAIN_MACHINE, *size)
+        for binary in (BUNDLED, PLAIN, BUNDLED):
+            emulator = self.moved(emulator, binary, PLAIN_MACHINE, *size)
+
+    def refused(self, source, target, reason):
+        source.wait_reports(1)
+        with self.assertRaises(EmulatorError):
+            source.move_to(target)
+        target.process.wait(timeout=30)
+        with open(target.log, encoding='utf-8') as file:
+            self.assertIn(reason, file.read())
+        # It goes on where it was.
+        source.wait_reports(len(source.reports()) + 3)
+
+    def test_another_time_base_is_refused(self):
+        ours = self.start(BUNDLED, QUASAR_MACHINE)
+        self.refused(ours, self.start(BUNDLED, PLAIN_MACHINE, incoming=True), 'Machine type received')
+        plain = self.start(BUNDLED, PLAIN_MACHINE)
+        self.refused(plain, self.start(BUNDLED, QUASAR_MACHINE, incoming=True), 'Machine type received')
+        if plain_has(PLAIN_MACHINE):
+            self.refused(ours, self.start(PLAIN, PLAIN_MACHINE, incoming=True), 'Machine type received')
+
+    def test_the_tsc_is_the_virtual_clock(self):
+        emulator = self.start(BUNDLED, QUASAR_MACHINE)
+        last = emulator.wait_reports(2)[-1].tsc
+        for _ in range(2):
+            begin = time.monotonic_ns()
+            emulator = self.moved(emulator, BUNDLED, QUASAR_MACHINE)
+            found = [report.tsc for report in emulator.reports()]
+            self.assertEqual(found, sorted(found))
+            # Nanoseconds of running: more than nothing, and no more than have passed since well before.
+            self.assertGreater(found[0], last)
+            self.assertLessEqual(found[-1] - last, time.monotonic_ns() - begin + 2 * 10 ** 9)
+            last = found[-1]
+        # A clock of nanoseconds that stands with the guest, whatever the host's counter does.
+        emulator.command('stop')
+        begin, last = time.monotonic_ns(), emulator.reports()[-1].tsc
+        time.sleep(1)
+        emulator.command('cont')
+        count = len(emulator.reports())
+        found = emulator.wait_reports(count + 1)[-1].tsc
+        self.assertLess(found - last, time.monotonic_ns() - begin)
+
+    def test_the_rtc_is_the_new_hosts(self):
+        shim = os.path.join(self.directory, 'shifted_clock.so')
+        subprocess.run(['gcc', '-D_GNU_SOURCE', '-Wall', '-Wextra', '-Werror', '-shared', '-fPIC', '-o', shim,
+                        os.path.join(HERE, 'shifted_clock.c')], check=True)
+        shifted = {'LD_PRELOAD': shim, 'QUASAR_TEST_SHIFT': '-7200'}
+        emulator = self.start(BUNDLED, PLAIN_MACHINE)
+        deadline = time.monotonic() + 30
+        while not emulator.wait_reports(1)[-1].updates and time.monotonic() < deadline:
+            time.sleep(0.1)
+        self.assertGreater(emulator.reports()[-1].updates, 0)
+        hour = int(emulator.reports()[-1].clock[:2])
+        emulator = self.moved(emulator, BUNDLED, PLAIN_MACHINE, environment=shifted)
+        found = emulator.reports()
+        self.assertIn((hour - int(found[0].clock[:2])) % 24, (1, 2))
+        deadline = time.monotonic() + 30
+        while emulator.reports()[-1].updates <= found[0].updates + 1 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        self.assertGreater(emulator.reports()[-1].updates, found[0].updates + 1)
+
+    def disk_options(self, full):
+        file = {'driver': 'file', 'filename': self.disk, 'node-name': 'file'}
+        if full:
+            file = {'driver': 'blkdebug', 'image': file, 'node-name': 'full',
+                    'inject-error': [{'event': 'none', 'iotype': 'write', 'errno': 28, 'sector': 8}]}
+        node = {'driver': 'raw', 'node-name': 'disk', 'file': file}
+        return ['-blockdev', json.dumps(node), '-device', 'virtio-blk-pci,drive=disk,disable-modern=on,werror=stop']
+
+    def queued(self, binaries):
+        """A guest stopped on a full disk moves along; its write completes in the last."""
+        self.disk = os.path.join(self.directory, 'disk')
+        with open(self.disk, 'wb') as file:
+            file.truncate(2048 * SECTOR)
+        size = ['-m', 'size=%dk' % (64 * 1024 + 8)]
+        machine = 'pc-i440fx-7.2'
+        emulator = self.start(binaries[0], machine, *size, *self.disk_options(True))
+        deadline = time.monotonic() + 60
+        while emulator.command('query-status')['status'] != 'io-error':
+            self.assertLess(time.monotonic(), deadline, 'the disk never was full')
+            time.sleep(0.05)
+        written = emulator.reports()[-1].written
+        for binary in binaries[1:]:
+            target = self.start(binary, machine, *size, *self.disk_options(False), incoming=True)
+            emulator.move_to(target)
+            emulator.end()
+            self.running.remove(emulator)
+            emulator = target
+        emulator.command('cont')
+        deadline = time.monotonic() + 60
+        while not emulator.reports() or emulator.reports()[-1].written < written + 4:
+            self.assertLess(time.monotonic(), deadline, 'the queued write is lost')
+            time.sleep(0.05)
+        with open(self.disk, 'rb') as file:
+            data = file.read()
+        for sector in range(written + 3):
+            self.assertEqual(data[sector * SECTOR:(sector + 1) * SECTOR], sector.to_bytes(4, 'little') * 128)
+
+    def test_queued_write(self):
+        self.queued([BUNDLED, BUNDLED])
+
+    def test_queued_write_through_plain_emulators(self):
+        if not plain_has('pc-i440fx-7.2'):
+            self.skipTest('the distribution emulator is of another version')
+        self.queued([PLAIN, BUNDLED, PLAIN])
+
+
+if __name__ == '__main__':
+    if not BUNDLED:
+        print('no bundled emulator; `make emulator` builds it')
+        sys.exit(77)
+    unittest.main(verbosity=2)
