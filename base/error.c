@@ -86,12 +86,17 @@ quasar_error_domain(virErrorNumber code)
     return VIR_FROM_QEMU;
 }
 
+const char *
+quasar_error_prefix(virErrorNumber code)
+{
+    for (size_t i = 0; i < G_N_ELEMENTS(error_table); i++)
+        if (error_table[i].code == code)
+            return error_table[i].prefix;
+    return "";
+}
+
 char *
 quasar_error_text(const GError *error)
 {
-    virErrorNumber code = quasar_error_code(error);
-    for (size_t i = 0; i < G_N_ELEMENTS(error_table); i++)
-        if (error_table[i].code == code)
-            return g_strconcat(error_table[i].prefix, error->message, NULL);
-    return g_strdup(error->message);
+    return g_strconcat(quasar_error_prefix(quasar_error_code(error)), error->message, NULL);
 }

@@ -24,6 +24,9 @@ virErrorNumber quasar_error_code(const GError *error);
 // The libvirt error domain that clients expect with a code (remote protocol, field `domain`).
 virErrorDomain quasar_error_domain(virErrorNumber code);
 
+// What messages of this code begin with on the wire ("Domain not found: "); "" when there is none.
+const char *quasar_error_prefix(virErrorNumber code);
+
 // The message as libvirt's clients print it: the code's standing prefix and the error's own text. Caller
 // frees.
 char *quasar_error_text(const GError *error);

@@ -4,12 +4,15 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <termios.h>
 #include <unistd.h>
 
 #include "base/error.h"
+#include "emulator/launch.h"
 
 typedef struct {
     guint64 token;
@@ -28,21 +31,49 @@ holder_free(gpointer data)
 }
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(ConsoleHolder, holder_free)
 
-static int
-open_pty(const char *path, GError **error)
+// The emulator names the path, and it is not trusted: a terminal of its own, or nothing. To open another
+// device might do something already, so what is there is looked at before.
+static gboolean
+check_pty(const Domain *domain, int place, const char *path, GError **error)
 {
+    const EmulatorProcess emulator = {.pid = domain->pid, .start_time = domain->pid_start};
     struct stat st;
+    struct statfs system;
+    uid_t uid;
+    if (fstat(place, &st) < 0 || fstatfs(place, &system) < 0) {
+        quasar_set_system_error(error, errno, "cannot look at console %s", path);
+        return FALSE;
+    }
+    if (S_ISCHR(st.st_mode) && system.f_type == DEVPTS_SUPER_MAGIC && emulator_process_uid(&emulator, &uid) &&
+        st.st_uid == uid)
+        return TRUE;
+    quasar_set_error(error, VIR_ERR_OPERATION_DENIED,
+                     "console %s is no terminal of the emulator of domain '%s'", path, domain->name);
+    return FALSE;
+}
+
+static int
+open_pty(const Domain *domain, const char *path, GError **error)
+{
     struct termios raw;
-    int fd = open(path, O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW);
-    if (fd < 0 || fstat(fd, &st) < 0 || tcgetattr(fd, &raw) < 0) {
+    int place = open(path, O_PATH | O_CLOEXEC | O_NOFOLLOW);
+    if (place < 0) {
         quasar_set_system_error(error, errno, "cannot open console %s", path);
-        if (fd >= 0)
-            close(fd);
         return -1;
     }
-    // The emulator names the path, and it is not trusted: tcgetattr() above has shown that it is a terminal.
-    cfmakeraw(&raw);
-    tcsetattr(fd, TCSANOW, &raw);
+    // What was checked is what is opened.
+    g_autofree char *checked = g_strdup_printf("/proc/self/fd/%d", place);
+    int fd = -1;
+    if (check_pty(domain, place, path, error)) {
+        fd = open(checked, O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
+        if (fd < 0)
+            quasar_set_system_error(error, errno, "cannot open console %s", path);
+    }
+    close(place);
+    if (fd >= 0 && tcgetattr(fd, &raw) == 0) {
+        cfmakeraw(&raw);
+        tcsetattr(fd, TCSANOW, &raw);
+    }
     return fd;
 }
 
@@ -80,7 +111,7 @@ take_place(Domain *domain, const char *alias, gboolean force, ConsoleHolder **ho
         quasar_set_error(error, VIR_ERR_OPERATION_FAILED, "Active console session exists for this domain");
         return -1;
     }
-    int fd = open_pty(path, error);
+    int fd = open_pty(domain, path, error);
     if (fd < 0)
         return -1;
     g_autofree gpointer old_path = NULL;

@@ -26,6 +26,7 @@ domain_new(Driver *driver, const DomainDef *def)
     domain->name = g_strdup(def->name);
     memcpy(domain->uuid, def->uuid_bytes, VIR_UUID_BUFLEN);
     g_mutex_init(&domain->lock);
+    g_mutex_init(&domain->files);
     job_init(&domain->job);
     domain->id = -1;
     domain->state = VIR_DOMAIN_SHUTOFF;
@@ -60,6 +61,7 @@ domain_unref(Domain *domain)
     g_free(domain->run_dir);
     g_free(domain->name);
     job_clear(&domain->job);
+    g_mutex_clear(&domain->files);
     g_mutex_clear(&domain->lock);
     g_free(domain);
 }

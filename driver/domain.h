@@ -26,9 +26,10 @@ struct Domain {
     guint8 uuid[VIR_UUID_BUFLEN]; // fixed
 
     GMutex lock;
-    gboolean removed;      // no longer in the list; the holder of an old reference treats it as not found
-    DomainDef *persistent; // NULL: transient
-    DomainDef *live;       // NULL: not running
+    gboolean removed;        // no longer in the list; the holder of an old reference treats it as not found
+    DomainDef *persistent;   // NULL: transient
+    DomainDef *live;         // NULL: not running
+    guint64 definition_turn; // counts what was decided of `persistent`, store.c
     gboolean autostart;
     gboolean updated; // persistent differs from what the guest was started with
 
@@ -63,6 +64,11 @@ struct Domain {
     Job job;
     guint64 max_downtime_ms;
     guint64 max_speed_mib; // MiB/s, 0: no limit
+
+    // store.c. Taken without `lock` and held while the files of the definition are written; guards what
+    // follows.
+    GMutex files;
+    guint64 definition_written; // the definition_turn that is on disk
 };
 
 // `uuid` and name are taken from the definition, which becomes `persistent` or `live` by the caller.

@@ -62,10 +62,11 @@ parse_definition(Driver *driver, const char *xml, GError **error)
     return g_steal_pointer(&def);
 }
 
+// `ours`: nobody else relies on it being in the list.
 static void
-remove_if_new(Domain *domain, gboolean created)
+remove_if_unused(Domain *domain, gboolean ours)
 {
-    if (created && !domain->persistent && !domain_is_active(domain))
+    if (ours && !domain->persistent && !domain_is_active(domain))
         domain_list_remove(domain->driver->domains, domain);
 }
 
@@ -81,16 +82,15 @@ lifecycle_define(Driver *driver, const char *xml, unsigned int flags, GError **e
     g_autoptr(Domain) domain = domain_list_add(driver->domains, driver, def, &created, error);
     if (!domain || !begin(domain, JOB_MODIFY, error))
         return NULL;
-    gboolean ok = store_save_definition(domain, def, error);
+    const gboolean update = domain->persistent != NULL, active = domain_is_active(domain);
+    const gboolean ok = store_define(domain, g_steal_pointer(&def), error);
     if (ok) {
-        gboolean update = domain->persistent != NULL;
-        domain_def_free(domain->persistent);
-        domain->persistent = g_steal_pointer(&def);
         domain->updated = domain_is_active(domain);
         domain_emit_lifecycle(domain, VIR_DOMAIN_EVENT_DEFINED,
                               update ? VIR_DOMAIN_EVENT_DEFINED_UPDATED : VIR_DOMAIN_EVENT_DEFINED_ADDED);
     } else {
-        remove_if_new(domain, created);
+        // A transient guest may have ended meanwhile, and was kept for its definition.
+        remove_if_unused(domain, created || active);
     }
     end(domain);
     return ok ? g_steal_pointer(&domain) : NULL;
@@ -108,12 +108,10 @@ lifecycle_undefine(Domain *domain, unsigned int flags, GError **error)
     if (!domain->persistent)
         quasar_set_error(error, VIR_ERR_OPERATION_INVALID, "cannot undefine transient domain");
     else
-        ok = store_remove_definition(domain, error);
+        ok = store_undefine(domain, error);
     if (ok) {
         domain_emit_lifecycle(domain, VIR_DOMAIN_EVENT_UNDEFINED, VIR_DOMAIN_EVENT_UNDEFINED_REMOVED);
-        g_clear_pointer(&domain->persistent, domain_def_free);
-        if (!domain_is_active(domain))
-            domain_list_remove(domain->driver->domains, domain);
+        remove_if_unused(domain, TRUE);
     }
     end(domain);
     return ok;
@@ -204,7 +202,7 @@ lifecycle_create_xml(Driver *driver, const char *xml, unsigned int flags, GError
     else
         ok = start_locked(domain, g_steal_pointer(&def), flags, error);
     if (!ok)
-        remove_if_new(domain, created);
+        remove_if_unused(domain, created);
     end(domain);
     return ok ? g_steal_pointer(&domain) : NULL;
 }

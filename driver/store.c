@@ -13,40 +13,100 @@
 #include "driver/process.h"
 #include "driver/process_images.h"
 
-gboolean
-store_save_definition(Domain *domain, const DomainDef *def, GError **error)
-{
-    g_autofree char *path = domain_definition_path(domain);
-    g_autofree char *xml = domain_def_format(def, DOMAIN_FORMAT_INACTIVE, -1);
-    return file_replace(path, xml, -1, 0600, error);
-}
+// Theory of operation: /etc may be on a slow disk, and the emulator's thread needs the domain's lock, so a
+// definition is formatted under the lock and written without it. Each decision about it draws a number under
+// the lock; under the other lock, `files`, a number that is not above the one on disk has been overtaken and
+// writes nothing.
 
-gboolean
-store_remove_definition(Domain *domain, GError **error)
-{
-    g_autofree char *path = domain_definition_path(domain);
-    return store_set_autostart(domain, FALSE, error) && file_remove(path, error);
-}
-
-gboolean
-store_set_autostart(Domain *domain, gboolean autostart, GError **error)
+static gboolean
+change_link(Domain *domain, gboolean autostart, GError **error)
 {
     g_autofree char *link = domain_autostart_path(domain);
-    if (!autostart) {
-        if (!file_remove(link, error))
-            return FALSE;
-        domain->autostart = FALSE;
-        return TRUE;
-    }
+    if (!autostart)
+        return file_remove(link, error);
     g_autofree char *target = domain_definition_path(domain);
     if (symlink(target, link) < 0 && errno != EEXIST) {
         quasar_set_system_error(error, errno, "cannot create autostart link %s", link);
         return FALSE;
     }
-    if (!file_sync_directory(link, error))
+    return file_sync_directory(link, error);
+}
+
+// `xml` NULL: removes it. Without the lock.
+static gboolean
+write_in_turn(Domain *domain, guint64 turn, const char *xml, GError **error)
+{
+    g_autofree char *path = domain_definition_path(domain);
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&domain->files);
+    if (turn <= domain->definition_written)
+        return TRUE;
+    gboolean ok = xml ? file_replace(path, xml, -1, 0600, error)
+                      : change_link(domain, FALSE, error) && file_remove(path, error);
+    if (ok)
+        domain->definition_written = turn;
+    return ok;
+}
+
+// `def` NULL: none from now on. *overtaken: another decision was made meanwhile.
+static gboolean
+decide(Domain *domain, const DomainDef *def, gboolean *overtaken, GError **error)
+{
+    g_autofree char *xml = def ? domain_def_format(def, DOMAIN_FORMAT_INACTIVE, -1) : NULL;
+    const guint64 turn = ++domain->definition_turn;
+    domain_unlock(domain);
+    gboolean ok = write_in_turn(domain, turn, xml, error);
+    domain_lock(domain);
+    *overtaken = turn != domain->definition_turn;
+    return ok;
+}
+
+gboolean
+store_save_definition(Domain *domain, const DomainDef *def, GError **error)
+{
+    gboolean overtaken;
+    return decide(domain, def, &overtaken, error);
+}
+
+gboolean
+store_define(Domain *domain, DomainDef *def, GError **error)
+{
+    g_autoptr(DomainDef) former = domain->persistent;
+    gboolean overtaken;
+    // Before it is written, as a guest that ends meanwhile is forgotten when it has no definition.
+    domain->persistent = def;
+    if (decide(domain, def, &overtaken, error))
+        return TRUE;
+    if (!overtaken) {
+        domain->persistent = g_steal_pointer(&former);
+        domain_def_free(def);
+    }
+    return FALSE;
+}
+
+gboolean
+store_undefine(Domain *domain, GError **error)
+{
+    gboolean overtaken;
+    if (!decide(domain, NULL, &overtaken, error))
         return FALSE;
-    domain->autostart = TRUE;
+    if (!overtaken) {
+        g_clear_pointer(&domain->persistent, domain_def_free);
+        domain->autostart = FALSE;
+    }
     return TRUE;
+}
+
+gboolean
+store_set_autostart(Domain *domain, gboolean autostart, GError **error)
+{
+    domain_unlock(domain);
+    g_mutex_lock(&domain->files);
+    gboolean ok = change_link(domain, autostart, error);
+    g_mutex_unlock(&domain->files);
+    domain_lock(domain);
+    if (ok)
+        domain->autostart = autostart;
+    return ok;
 }
 
 static char *

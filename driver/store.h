@@ -4,12 +4,21 @@
 
 #include "driver/domain.h"
 
-// With the domain locked, all of them. Replaces are atomic and synced.
+// With the domain locked, all of them. Replaces are atomic and synced. What goes to the disk of /etc drops
+// the lock meanwhile, so everything else about the domain may have changed after; of two writers of a
+// definition, the one who called last wins, in memory and on disk.
+
+// Makes `def` (taken) the persistent definition. On failure the former one stands, or there is none.
+gboolean store_define(Domain *domain, DomainDef *def, GError **error);
+// Writes what is the persistent definition already.
 gboolean store_save_definition(Domain *domain, const DomainDef *def, GError **error);
-gboolean store_remove_definition(Domain *domain, GError **error);
+// Ends the persistent definition, and its autostart link. On failure it stands.
+gboolean store_undefine(Domain *domain, GError **error);
+// The caller holds a job.
 gboolean store_set_autostart(Domain *domain, gboolean autostart, GError **error);
 
 // The status of a running domain: its XML with everything needed to find its processes again after a restart.
+// It is about this boot and lies on the tmpfs of /run, where nothing has to be waited for: the lock is kept.
 gboolean store_save_status(Domain *domain, GError **error);
 // The same by a worker, as soon as the lock is free; failures are logged. For moments that must not wait.
 void store_save_status_soon(Domain *domain);

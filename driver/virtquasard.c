@@ -177,6 +177,50 @@ tell_service_manager(const char *state)
         close(fd);
 }
 
+static gboolean
+serve(Driver *driver, GError **error)
+{
+    const RpcServerCallbacks callbacks = {
+        .session_opened = procedures_session_opened,
+        .session_closed = procedures_session_closed,
+        .peer_connected = peer_connected,
+        .data = driver,
+    };
+    RpcServerLimits limits = {0};
+
+    if (!listen_limits(driver->config, &limits, error))
+        return FALSE;
+    g_autoptr(RpcServer) server =
+        rpc_server_new(driver->main, procedures_programs, procedures_n_programs, &callbacks, &limits);
+    if (!listen_all(server, driver, error))
+        return FALSE;
+
+    g_autoptr(GMainLoop) loop = g_main_loop_new(driver->main, FALSE);
+    g_unix_signal_add(SIGTERM, end_on_signal, loop);
+    g_unix_signal_add(SIGINT, end_on_signal, loop);
+    if (driver_should_autostart(driver))
+        driver_defer(driver, autostart, NULL, NULL);
+    tell_service_manager("READY=1");
+    g_main_loop_run(loop);
+    tell_service_manager("STOPPING=1");
+    g_message("ends; guests run on");
+    return TRUE;
+}
+
+static gboolean
+run(const Arguments *arguments, GError **error)
+{
+    // These outlive the driver's threads, which read them.
+    g_autoptr(Config) config = NULL;
+    g_autoptr(NetworkList) networks = NULL;
+    g_autoptr(Driver) driver = driver_new(NULL);
+    const gboolean ready = set_up(driver, arguments, error);
+
+    config = driver->config;
+    networks = driver->networks;
+    return ready && serve(driver, error);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -193,43 +237,8 @@ main(int argc, char **argv)
     }
     log_init(arguments.verbose ? G_LOG_LEVEL_DEBUG : G_LOG_LEVEL_MESSAGE, NULL);
     signal(SIGPIPE, SIG_IGN);
-
-    // These outlive the driver's threads, which read them.
-    g_autoptr(Config) config = NULL;
-    g_autoptr(NetworkList) networks = NULL;
-    g_autoptr(Driver) driver = driver_new(NULL);
-    const gboolean ready = set_up(driver, &arguments, &error);
-
-    config = driver->config;
-    networks = driver->networks;
-    if (!ready) {
-        g_critical("%s", error->message);
-        return EXIT_FAILURE;
-    }
-
-    const RpcServerCallbacks callbacks = {
-        .session_opened = procedures_session_opened,
-        .session_closed = procedures_session_closed,
-        .peer_connected = peer_connected,
-        .data = driver,
-    };
-    RpcServerLimits limits = {0};
-    const gboolean limited = listen_limits(config, &limits, &error);
-    g_autoptr(RpcServer) server =
-        rpc_server_new(driver->main, procedures_programs, procedures_n_programs, &callbacks, &limits);
-    if (!limited || !listen_all(server, driver, &error)) {
-        g_critical("%s", error->message);
-        return EXIT_FAILURE;
-    }
-
-    g_autoptr(GMainLoop) loop = g_main_loop_new(driver->main, FALSE);
-    g_unix_signal_add(SIGTERM, end_on_signal, loop);
-    g_unix_signal_add(SIGINT, end_on_signal, loop);
-    if (driver_should_autostart(driver))
-        driver_defer(driver, autostart, NULL, NULL);
-    tell_service_manager("READY=1");
-    g_main_loop_run(loop);
-    tell_service_manager("STOPPING=1");
-    g_message("ends; guests run on");
-    return EXIT_SUCCESS;
+    if (run(&arguments, &error))
+        return EXIT_SUCCESS;
+    g_critical("%s", error->message);
+    return EXIT_FAILURE;
 }

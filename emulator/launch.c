@@ -92,6 +92,20 @@ emulator_is_alive(const EmulatorProcess *process)
            emulator_start_time(process->pid) == process->start_time;
 }
 
+gboolean
+emulator_process_uid(const EmulatorProcess *process, uid_t *uid)
+{
+    static const char key[] = "\nUid:\t";
+    g_autofree char *path = g_strdup_printf("/proc/%d/status", (int) process->pid);
+    g_autofree char *text = NULL;
+    // Not the owner of /proc/PID: a process can make that root.
+    const char *line = g_file_get_contents(path, &text, NULL, NULL) ? strstr(text, key) : NULL;
+    if (!line || !emulator_is_alive(process))
+        return FALSE;
+    *uid = (uid_t) g_ascii_strtoull(line + strlen(key), NULL, 10);
+    return TRUE;
+}
+
 static int
 open_log(const char *log_file, const char *const *argv, GError **error)
 {

@@ -32,6 +32,8 @@ gboolean emulator_launch(const char *const *argv, const EmulatorUser *user, cons
 // Field 22; 0 when there is no such process (a zombie counts as none).
 guint64 emulator_start_time(pid_t pid);
 gboolean emulator_is_alive(const EmulatorProcess *process);
+// Its real user, whatever our settings say today; FALSE when it is gone.
+gboolean emulator_process_uid(const EmulatorProcess *process, uid_t *uid);
 
 // Called once, on the context's thread, when the process has ended; also for processes that are not our
 // children.

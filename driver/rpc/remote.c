@@ -59,8 +59,11 @@ GError *
 rpc_error_decode(const WireError *wire)
 {
     const char *message = rpc_text_or_null(wire->message);
+    const char *prefix = quasar_error_prefix((virErrorNumber) wire->code);
+    if (message && g_str_has_prefix(message, prefix))
+        message += strlen(prefix);
     return g_error_new_literal(QUASAR_ERROR, wire->code,
-                               message ? message : "the other side named no reason");
+                               message && *message ? message : "the other side named no reason");
 }
 
 static WireValue *

@@ -10,7 +10,8 @@
 void rpc_error_encode(WireError *wire, const GError *error);
 void rpc_error_encode_domain(WireError *wire, const GError *error, int domain);
 
-// The other way round: the wire's code, and its message as it came.
+// The other way round: the wire's code, and its message without the code's standing prefix, as our errors
+// have it.
 GError *rpc_error_decode(const WireError *wire);
 
 // A list that grows; a zeroed one is empty. Move it into a result with rpc_params_take().
@@ -31,8 +32,9 @@ void rpc_params_clear(RpcParams *params);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(RpcParams, rpc_params_clear)
 
 // Gives the list to a result's params_len / params_val.
-#define rpc_params_take(from, ret)                                                                                     \
-    ((ret)->params.params_len = (from)->n, (ret)->params.params_val = (from)->list, *(from) = (RpcParams){NULL, 0, 0})
+#define rpc_params_take(from, ret)                                                                           \
+    ((ret)->params.params_len = (from)->n, (ret)->params.params_val = (from)->list,                          \
+     *(from) = (RpcParams){NULL, 0, 0})
 
 // Reading: the named parameter of that type, NULL or FALSE when there is none. A parameter of another type is
 // an VIR_ERR_INVALID_ARG error. Strings are borrowed.

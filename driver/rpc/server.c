@@ -44,12 +44,28 @@ listener_free(gpointer data)
     g_free(listener);
 }
 
+// Our own keepalive does not ask a client that we do not read at the moment, and not all clients have it:
+// that the host of one is gone, the kernel finds out. A host that lives but does not read for as long is cut
+// off too.
+static void
+set_tcp_options(int fd)
+{
+    const int on = 1, idle_s = 30, interval_s = 15, count = 4;
+    const unsigned int timeout_ms = 90 * 1000;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof idle_s);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval_s, sizeof interval_s);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof count);
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    // Bytes on the way hold keepalive probes back: then this counts.
+    setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout_ms, sizeof timeout_ms);
+}
+
 static gboolean
 listener_ready(GSource *source, GSourceFunc callback, gpointer data)
 {
     Listener *listener = ((ListenerSource *) source)->listener;
     RpcServer *server = listener->server;
-    int on = 1;
     g_source_set_ready_time(source, -1);
     g_source_modify_unix_fd(source, listener->tag, G_IO_IN);
     int fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
@@ -68,7 +84,7 @@ listener_ready(GSource *source, GSourceFunc callback, gpointer data)
         return G_SOURCE_CONTINUE;
     }
     if (listener->credentials)
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+        set_tcp_options(fd);
     rpc_session_start(server, fd, listener->read_only, listener->credentials, listener->allowed_dn);
     return G_SOURCE_CONTINUE;
 }

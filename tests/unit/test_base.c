@@ -56,6 +56,8 @@ error_keeps_the_first_and_shows_its_prefix(void **state)
     g_autofree char *text = quasar_error_text(error);
     assert_string_equal(text, "Domain not found: no domain with matching name 'web'");
     assert_int_equal(quasar_error_code(error), VIR_ERR_NO_DOMAIN);
+    assert_string_equal(quasar_error_prefix(VIR_ERR_NO_DOMAIN), "Domain not found: ");
+    assert_string_equal(quasar_error_prefix((virErrorNumber) 9999), "");
     assert_int_equal(quasar_error_domain(VIR_ERR_NO_NETWORK), VIR_FROM_NETWORK);
     g_autoptr(GError) foreign = g_error_new_literal(G_FILE_ERROR, G_FILE_ERROR_IO, "x");
     assert_int_equal(quasar_error_code(foreign), VIR_ERR_INTERNAL_ERROR);

@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "base/error.h"
+#include "driver/rpc/remote.h"
 #include "tests/unit/certificates.h"
 #include "tests/unit/rpc_fixture.h"
 
@@ -143,6 +144,31 @@ answer_badly(gpointer data)
     return NULL;
 }
 
+// What one daemon says, another passes on: the prefix must not pile up on the way.
+static void
+errors_lose_on_arrival_what_the_wire_adds(void **state)
+{
+    const struct {
+        virErrorNumber code;
+        const char *sent, *arrives;
+    } cases[] = {
+        {VIR_ERR_NO_DOMAIN, "no domain 'web'", "no domain 'web'"},
+        {VIR_ERR_RPC, "broken", "broken"}, // without a prefix
+        {VIR_ERR_OPERATION_FAILED, "", "the other side named no reason"},
+    };
+    for (gsize i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_autoptr(GError) sent = g_error_new_literal(QUASAR_ERROR, (int) cases[i].code, cases[i].sent);
+        WireError wire;
+        rpc_error_encode(&wire, sent);
+        g_autofree char *text = quasar_error_text(sent);
+        assert_string_equal(rpc_text_or_null(wire.message), text);
+        g_autoptr(GError) arrived = rpc_error_decode(&wire);
+        assert_string_equal(arrived->message, cases[i].arrives);
+        assert_int_equal(quasar_error_code(arrived), cases[i].code);
+        xdr_free((xdrproc_t) xdr_WireError, (char *) &wire);
+    }
+}
+
 static void
 replies_to_something_else_are_errors(void **state)
 {
@@ -193,6 +219,7 @@ main(void)
         LIVE(unix_sockets_are_reached),
         LIVE(what_the_server_refuses_is_passed_on),
         LIVE(a_path_that_is_too_long_is_refused),
+        cmocka_unit_test(errors_lose_on_arrival_what_the_wire_adds),
         cmocka_unit_test(replies_to_something_else_are_errors),
         LIVE(shutdown_fails_the_calls_in_flight),
     };

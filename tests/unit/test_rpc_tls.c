@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // driver/rpc/ over TLS: who is let in, who is handed over as a peer, and what a client is told who is not.
+#include <errno.h>
 #include <gnutls/gnutls.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -274,6 +276,39 @@ calls_that_share_a_record_are_all_answered(void **state)
     }
 }
 
+static int
+tcp_option(int fd, int level, int option)
+{
+    int value = -1;
+    socklen_t size = sizeof(value);
+    assert_return_code(getsockopt(fd, level, option, &value, &size), errno);
+    return value;
+}
+
+// Seen through a connection that is handed over: it came by the same door as all others.
+static void
+the_kernel_watches_the_hosts_of_clients(void **state)
+{
+    static const char *const peer[] = {RPC_PEER_ALPN, NULL};
+    RpcFixture *fixture = *state;
+    int fd = connect_tcp(listen_as(fixture, "server", NULL));
+    g_autoptr(TlsSession) tls = handshake(fd, here, peer);
+    g_mutex_lock(&fixture->lock);
+    while (!fixture->peer_tls)
+        g_cond_wait(&fixture->changed, &fixture->lock);
+    int theirs = fixture->peer_fd;
+    g_mutex_unlock(&fixture->lock);
+    assert_int_equal(tcp_option(theirs, SOL_SOCKET, SO_KEEPALIVE), 1);
+    // A silent host is noticed by probes, one that leaves bytes unacknowledged by their timeout; in minutes,
+    // not hours.
+    int probes_s =
+        tcp_option(theirs, IPPROTO_TCP, TCP_KEEPIDLE) +
+        tcp_option(theirs, IPPROTO_TCP, TCP_KEEPINTVL) * tcp_option(theirs, IPPROTO_TCP, TCP_KEEPCNT);
+    assert_in_range(probes_s, 1, 120);
+    assert_in_range(tcp_option(theirs, IPPROTO_TCP, TCP_USER_TIMEOUT), 1, 120 * 1000);
+    close(fd);
+}
+
 static void
 a_peer_is_handed_over(void **state)
 {
@@ -404,6 +439,7 @@ main(void)
         LIVE(without_a_certificate_nobody_is_let_in),
         LIVE(rubbish_instead_of_tls_is_cut),
         LIVE(calls_that_share_a_record_are_all_answered),
+        LIVE(the_kernel_watches_the_hosts_of_clients),
         LIVE(a_peer_is_handed_over),
         LIVE(a_peer_that_is_not_allowed_is_not_handed_over),
         LIVE(a_server_that_is_not_trusted_is_named),

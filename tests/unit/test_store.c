@@ -70,9 +70,11 @@ test_definition_and_autostart(void **state)
     {
         g_autoptr(Driver) driver = make_driver(prefix);
         g_autoptr(Domain) domain = add(driver, XML("web", UUID_WEB), NULL);
+        domain_lock(domain);
         assert_true(store_save_definition(domain, domain->persistent, NULL));
         assert_true(store_set_autostart(domain, TRUE, NULL));
         assert_true(store_set_autostart(domain, TRUE, NULL));
+        domain_unlock(domain);
         g_autofree char *bad = g_build_filename(driver->definition_dir, "bad.xml", NULL);
         assert_true(g_file_set_contents(bad, "<domain>", -1, NULL));
     }
@@ -83,12 +85,136 @@ test_definition_and_autostart(void **state)
         g_autoptr(Domain) domain = domain_list_by_name(driver->domains, "web", NULL);
         assert_non_null(domain);
         assert_true(domain->autostart);
-        assert_true(store_remove_definition(domain, NULL));
+        domain_lock(domain);
+        assert_true(store_undefine(domain, NULL));
         assert_false(domain->autostart);
+        assert_null(domain->persistent);
+        domain_unlock(domain);
+        g_autofree char *link = domain_autostart_path(domain);
+        assert_false(g_file_test(link, G_FILE_TEST_IS_SYMLINK));
     }
     g_autoptr(Driver) driver = make_driver(prefix);
     store_load(driver);
     assert_int_equal(domain_list_count(driver->domains).inactive, 0);
+    nftw(prefix, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+static DomainDef *
+titled(const char *title)
+{
+    DomainDef *def = domain_def_parse(XML("web", UUID_WEB), NULL);
+    assert_non_null(def);
+    def->title = g_strdup(title);
+    return def;
+}
+
+static gpointer
+define_first(gpointer data)
+{
+    Domain *domain = data;
+    domain_lock(domain);
+    gboolean ok = store_define(domain, titled("first"), NULL);
+    domain_unlock(domain);
+    return GINT_TO_POINTER(ok);
+}
+
+// Fails instead of hanging where the lock is held across the write.
+static void
+lock_in_time(Domain *domain)
+{
+    for (int i = 0; i < 2000; i++) {
+        if (g_mutex_trylock(&domain->lock))
+            return;
+        g_usleep(10000);
+    }
+    fail_msg("the domain's lock is held while its definition is written");
+}
+
+static void
+wait_for_turn(Domain *domain, guint64 turn)
+{
+    for (gboolean there = FALSE; !there;) {
+        lock_in_time(domain);
+        there = domain->definition_turn == turn;
+        domain_unlock(domain);
+        if (!there)
+            g_usleep(1000);
+    }
+}
+
+static char *
+definition_on_disk(Domain *domain)
+{
+    g_autofree char *path = domain_definition_path(domain);
+    char *text = NULL;
+    g_file_get_contents(path, &text, NULL, NULL);
+    return text;
+}
+
+// The first definition waits for the disk, as long as we hold `files`; the second one gets there before it.
+static void
+test_older_definition_does_not_win(void **state)
+{
+    (void) state;
+    g_autofree char *prefix = make_prefix();
+    {
+        g_autoptr(Driver) driver = make_driver(prefix);
+        g_autoptr(Domain) domain = add(driver, XML("web", UUID_WEB), NULL);
+        g_autofree char *path = domain_definition_path(domain);
+        g_mutex_lock(&domain->files);
+        GThread *first = g_thread_new("first", define_first, domain);
+        wait_for_turn(domain, 1);
+        lock_in_time(domain);
+        assert_string_equal(domain->persistent->title, "first");
+        domain->definition_turn++;
+        domain_def_free(domain->persistent);
+        domain->persistent = titled("second");
+        domain_unlock(domain);
+        assert_true(g_file_set_contents(path, "second", -1, NULL));
+        domain->definition_written = 2;
+        g_mutex_unlock(&domain->files);
+        assert_true(GPOINTER_TO_INT(g_thread_join(first)));
+        g_autofree char *kept = definition_on_disk(domain);
+        assert_string_equal(kept, "second");
+        assert_string_equal(domain->persistent->title, "second");
+        // And the next one is written again.
+        domain_lock(domain);
+        assert_true(store_define(domain, titled("third"), NULL));
+        domain_unlock(domain);
+        g_autofree char *next = definition_on_disk(domain);
+        assert_non_null(strstr(next, "<title>third</title>"));
+    }
+    nftw(prefix, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+static void
+test_failed_define_leaves_the_former(void **state)
+{
+    (void) state;
+    g_autofree char *prefix = make_prefix();
+    {
+        g_autoptr(Driver) driver = make_driver(prefix);
+        g_autoptr(Domain) domain = add(driver, XML("web", UUID_WEB), NULL);
+        g_autoptr(GError) error = NULL;
+        domain_lock(domain);
+        assert_true(store_define(domain, titled("former"), NULL));
+        g_autofree char *directory = driver->definition_dir;
+        driver->definition_dir = g_build_filename(prefix, "elsewhere", NULL);
+        g_autofree char *in_the_way = domain_definition_path(domain);
+        assert_int_equal(g_mkdir_with_parents(in_the_way, 0700), 0);
+        assert_false(store_define(domain, titled("later"), &error));
+        assert_int_equal(quasar_error_code(error), VIR_ERR_SYSTEM_ERROR);
+        assert_string_equal(domain->persistent->title, "former");
+        g_clear_error(&error);
+        assert_false(store_undefine(domain, &error));
+        assert_int_equal(quasar_error_code(error), VIR_ERR_SYSTEM_ERROR);
+        assert_string_equal(domain->persistent->title, "former");
+        g_free(driver->definition_dir);
+        driver->definition_dir = g_steal_pointer(&directory);
+        domain_unlock(domain);
+        g_autofree char *text = definition_on_disk(domain);
+        assert_non_null(strstr(text, "<title>former</title>"));
+    }
     nftw(prefix, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
 }
 
@@ -138,7 +264,9 @@ test_lost_guest_is_cleaned_up(void **state)
     {
         g_autoptr(Driver) driver = make_driver(prefix);
         g_autoptr(Domain) domain = add(driver, XML("web", UUID_WEB), NULL);
+        domain_lock(domain);
         assert_true(store_save_definition(domain, domain->persistent, NULL));
+        domain_unlock(domain);
         domain->live = domain_def_copy(domain->persistent);
         domain_list_restore_id(driver->domains, domain, 5);
         domain->run_dir = g_strdup("/run/nowhere");
@@ -311,6 +439,8 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_definition_and_autostart),
+        cmocka_unit_test(test_older_definition_does_not_win),
+        cmocka_unit_test(test_failed_define_leaves_the_former),
         cmocka_unit_test(test_status_round_trip),
         cmocka_unit_test(test_lost_guest_is_cleaned_up),
         cmocka_unit_test(test_list),
