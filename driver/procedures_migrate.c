@@ -134,11 +134,19 @@ HANDLER(migrate_finish)
 HANDLER(migrate_confirm)
 {
     const WireMigrateConfirmArgs *in = args;
-    g_autoptr(Domain) domain = procedures_domain(call, &in->dom, error);
+    g_autoptr(GError) problem = NULL;
+    g_autoptr(Domain) domain = procedures_domain(call, &in->dom, &problem);
     g_autoptr(MigrationParams) params = NULL;
     g_autoptr(GBytes) cookie_in = COOKIE_IN(in);
 
-    return domain && params_decode(in->params.params_val, in->params.params_len, &params, error) &&
+    // A transient guest is forgotten here once it has left: there is nothing to confirm.
+    if (!domain && quasar_error_code(problem) == VIR_ERR_NO_DOMAIN)
+        return TRUE;
+    if (!domain) {
+        g_propagate_error(error, g_steal_pointer(&problem));
+        return FALSE;
+    }
+    return params_decode(in->params.params_val, in->params.params_len, &params, error) &&
            migration_confirm(procedures_driver(call), domain, params, in->flags, in->cancelled != 0,
                              cookie_in, error);
 }

@@ -88,11 +88,16 @@ rejoin(Driver *driver G_GNUC_UNUSED, gpointer data)
     domain_lock(domain);
     gboolean wanted = lacks_monitor(rejoin);
     pid_t pid = domain->pid;
+    // In the lost one's absence, what the new one tells before it takes that place counts (emulator_event()).
+    if (wanted)
+        g_clear_pointer(&domain->qmp, qmp_unref);
     domain_unlock(domain);
     g_autoptr(Qmp) qmp = wanted ? process_connect_monitor(domain, pid, RECONNECT_MS, &error) : NULL;
     gboolean answers = qmp && monitor_query_status(qmp, &running, &status, &error);
     domain_lock(domain);
     wanted = lacks_monitor(rejoin);
+    // Lost again already: that was told when it was nobody's yet.
+    answers = answers && qmp_is_connected(qmp);
     if (wanted && answers) {
         g_clear_pointer(&domain->qmp, qmp_unref);
         domain->qmp = g_steal_pointer(&qmp);
@@ -101,7 +106,8 @@ rejoin(Driver *driver G_GNUC_UNUSED, gpointer data)
     }
     domain_unlock(domain);
     if (wanted && !answers) {
-        g_debug("domain '%s': its monitor is tried again: %s", domain->name, error->message);
+        g_debug("domain '%s': its monitor is tried again: %s", domain->name,
+                error ? error->message : "it was lost again");
         rejoin->wait_ms = MIN(rejoin->wait_ms * 2, LAST_WAIT_MS);
         rejoin_later(rejoin);
         return;
@@ -242,6 +248,9 @@ process_reconnect(Domain *domain, GError **error)
     domain_unlock(domain);
     Qmp *qmp = process_connect_monitor(domain, process.pid, RECONNECT_MS, &failure);
     gboolean answers = qmp && monitor_query_status(qmp, &running, &status, &failure);
+    // One that took us and says nothing would pass for a monitor that is there, and never be tried again.
+    if (!answers)
+        g_clear_pointer(&qmp, qmp_unref);
     domain_lock(domain);
     domain->qmp = qmp;
     if (never_began(domain, status))

@@ -276,6 +276,10 @@ set_features(json_t *device, const DomainNicFeatures *features)
     set_flag(device, "guest_tso6", features->guest_tso6);
     set_flag(device, "guest_ecn", features->guest_ecn);
     set_flag(device, "guest_ufo", features->guest_ufo);
+    // quasar-vnet announces, so a move tells QEMU not to; and QEMU then frees the timer of a device with this
+    // feature when the guest arrives, and runs into its absence at the device's next reset (7.2 does: a guest
+    // that had moved took its emulator along when it rebooted).
+    json_object_set_new(device, "guest_announce", json_false());
 }
 
 static const char *

@@ -253,10 +253,17 @@ open_pidfd(const EmulatorProcess *process)
     return fd;
 }
 
+// What a process said last is in its sockets before its pidfd tells of its end, and must be read first, or a
+// shutdown looks like a crash. Sources of sockets have the default priority, so that in one round of the
+// context they come before the end. But poll() may look at a socket before, and at the pidfd after all that
+// has happened; so the end counts only in the round after the one that saw it.
+#define AFTER_SOCKETS G_PRIORITY_DEFAULT_IDLE
+
 struct EmulatorWatch {
     gint refs; // the caller's and the source's
     pid_t pid;
-    int fd; // -1: the process was gone already
+    int fd;        // -1: the process was gone already
+    gboolean seen; // the end was, by one round of the context
     GSource *source;
     EmulatorExitFunc exited;
     gpointer opaque;
@@ -284,7 +291,11 @@ on_gone(gpointer data)
 static gboolean
 on_pidfd(int fd, GIOCondition condition, gpointer data)
 {
-    return on_gone(data);
+    EmulatorWatch *watch = data;
+    if (watch->seen)
+        return on_gone(data);
+    watch->seen = TRUE;
+    return G_SOURCE_CONTINUE;
 }
 
 EmulatorWatch *
@@ -305,6 +316,7 @@ emulator_watch(const EmulatorProcess *process, GMainContext *context, EmulatorEx
         watch->source = g_idle_source_new();
         g_source_set_callback(watch->source, on_gone, watch, watch_release);
     }
+    g_source_set_priority(watch->source, AFTER_SOCKETS);
     g_source_attach(watch->source, context);
     return watch;
 }

@@ -35,8 +35,8 @@ gboolean emulator_is_alive(const EmulatorProcess *process);
 // Its real user, whatever our settings say today; FALSE when it is gone.
 gboolean emulator_process_uid(const EmulatorProcess *process, uid_t *uid);
 
-// Called once, on the context's thread, when the process has ended; also for processes that are not our
-// children.
+// Called once, on the context's thread, when the process has ended and sources of the default priority have
+// nothing more to read; also for processes that are not our children.
 typedef struct EmulatorWatch EmulatorWatch;
 typedef void (*EmulatorExitFunc)(pid_t pid, gpointer opaque);
 // A process that is gone already is reported by the callback all the same.

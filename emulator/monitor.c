@@ -67,12 +67,18 @@ gboolean
 monitor_query_status(Qmp *qmp, gboolean *running, char **status, GError **error)
 {
     g_autoptr(json_t) reply = query(qmp, "query-status", error);
+    const char *name = json_string_value(json_object_get(reply, "status"));
     if (!reply)
         return FALSE;
+    // Callers compare it; an emulator that a guest has taken over may leave it out.
+    if (!name) {
+        quasar_set_error(error, VIR_ERR_INTERNAL_ERROR, "the emulator does not say what state it is in");
+        return FALSE;
+    }
     if (running)
         *running = json_is_true(json_object_get(reply, "running"));
     if (status)
-        *status = g_strdup(json_string_value(json_object_get(reply, "status")));
+        *status = g_strdup(name);
     return TRUE;
 }
 

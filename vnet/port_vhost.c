@@ -22,6 +22,8 @@
 #define AWAIT_S     60 // for the first connection
 #define AWAIT_NEW_S 10 // for another one
 #define GET_BATCH   64u
+#define READ_BATCH                                                                                           \
+    64u // pieces of messages; an emulator that never stops must not keep orders from being heard
 
 typedef struct {
     Port port;
@@ -202,10 +204,10 @@ static void
 read_messages(VhostPort *vhost)
 {
     g_autoptr(GError) error = NULL;
-    int state;
-    while ((state = read_message(vhost, &error)) > 0)
-        continue;
-    if (state == 0)
+    int state = 1;
+    for (guint i = 0; i < READ_BATCH && state > 0; i++)
+        state = read_message(vhost, &error);
+    if (state >= 0)
         return;
     if (error) {
         vhost->cut_off++;

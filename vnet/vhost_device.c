@@ -2,6 +2,7 @@
 // vhost-user's messages: what each must look like, and what it does.
 #include "vnet/vhost_device.h"
 
+#include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -316,6 +317,9 @@ take_event(VhostDevice *device, VhostMessage *message, gsize place, GError **err
     int *fd = (int *) (void *) ((guint8 *) ring + place);
     close_fd(fd);
     *fd = take_fd(message, 0);
+    // As the emulator's own event descriptors are; another, or a full one, must not hold the loop up.
+    if (*fd >= 0)
+        fcntl(*fd, F_SETFL, fcntl(*fd, F_GETFL) | O_NONBLOCK);
     return ring;
 }
 

@@ -236,10 +236,9 @@ begin(Incoming *incoming)
     gboolean first = incoming->state == INCOMING_WAITING;
     if (first) {
         incoming->state = INCOMING_RUNNING;
-        incoming->talking = TRUE;
         incoming->handoff->claimed = TRUE;
         // Unsaved, a restart would take the record for one that the source does not know of.
-        first = handoff_store(incoming->handoff, NULL);
+        first = incoming->talking = handoff_store(incoming->handoff, NULL);
     }
     g_mutex_unlock(&incoming->lock);
     return first;

@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "emulator/blockdev.h"
 #include "emulator/image.h"
 #include "emulator/monitor.h"
 
@@ -62,12 +63,18 @@ virtual_size_of(json_t *blocks, const char *alias, guint64 *size)
 }
 
 static gboolean
+travels(const DomainDisk *disk)
+{
+    return !disk->readonly && disk->device != DOMAIN_DISK_CDROM;
+}
+
+static gboolean
 describe_all(Driver *driver, const DomainDef *def, json_t *blocks, Cookie *cookie, GError **error)
 {
     for (guint i = 0; i < def->disks->len; i++) {
         const DomainDisk *disk = g_ptr_array_index(def->disks, i);
         guint64 size = 0;
-        if (disk->readonly || disk->device == DOMAIN_DISK_CDROM)
+        if (!travels(disk))
             continue;
         if (disk->image.type != DOMAIN_STORAGE_FILE) {
             quasar_set_error(error, VIR_ERR_CONFIG_UNSUPPORTED,
@@ -101,6 +108,62 @@ disks_describe(Domain *domain, Cookie *cookie, GError **error)
         return FALSE;
     g_autoptr(json_t) blocks = monitor_query_block(qmp, error);
     return blocks && describe_all(domain->driver, def, blocks, cookie, error);
+}
+
+static const CookieDisk *
+find_in_cookie(const Cookie *cookie, const char *target)
+{
+    for (guint i = 0; i < cookie->disks->len; i++) {
+        const CookieDisk *disk = g_ptr_array_index(cookie->disks, i);
+        if (g_strcmp0(disk->target, target) == 0)
+            return disk;
+    }
+    return NULL;
+}
+
+gboolean
+disks_agree(const DomainDef *def, const Cookie *cookie, GError **error)
+{
+    guint travelling = 0;
+    for (guint i = 0; i < def->disks->len; i++) {
+        const DomainDisk *disk = g_ptr_array_index(def->disks, i);
+        if (!travels(disk))
+            continue;
+        travelling++;
+        const CookieDisk *said = find_in_cookie(cookie, disk->target);
+        if (said && g_strcmp0(said->path, disk->image.path) == 0 &&
+            g_strcmp0(said->format, disk->image.format) == 0)
+            continue;
+        quasar_set_error(
+            error, VIR_ERR_OPERATION_FAILED,
+            "disk %s of the domain is %s (%s), but the other host says %s (%s); nothing is moved",
+            disk->target, disk->image.path ? disk->image.path : "empty",
+            disk->image.format ? disk->image.format : "no format", said ? said->path : "nothing",
+            said ? said->format : "no format");
+        return FALSE;
+    }
+    if (travelling == cookie->disks->len)
+        return TRUE;
+    quasar_set_error(error, VIR_ERR_OPERATION_FAILED,
+                     "the domain has %u writable disks, but the other host speaks of %u; nothing is moved",
+                     travelling, cookie->disks->len);
+    return FALSE;
+}
+
+char *
+disks_format_node(Domain *domain, const char *target, GError **error)
+{
+    char *node = NULL;
+    domain_lock(domain);
+    for (guint i = 0; domain->live && !node && i < domain->live->disks->len; i++) {
+        const DomainDisk *disk = g_ptr_array_index(domain->live->disks, i);
+        if (g_strcmp0(disk->target, target) == 0)
+            node = emulator_format_node(domain->live, i);
+    }
+    domain_unlock(domain);
+    if (!node)
+        quasar_set_error(error, VIR_ERR_OPERATION_INVALID, "the guest has ended, or has no disk %s", target);
+    return node;
 }
 
 static gboolean
@@ -161,7 +224,7 @@ disks_check_read_only(const DomainDef *def, GError **error)
 {
     for (guint i = 0; i < def->disks->len; i++) {
         const DomainDisk *disk = g_ptr_array_index(def->disks, i);
-        if (!(disk->readonly || disk->device == DOMAIN_DISK_CDROM) || !disk->image.path)
+        if (travels(disk) || !disk->image.path)
             continue;
         if (g_file_test(disk->image.path, G_FILE_TEST_EXISTS))
             continue;

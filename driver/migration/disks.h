@@ -10,6 +10,15 @@
 // VIR_ERR_CONFIG_UNSUPPORTED or VIR_ERR_MIGRATE_UNSAFE name the disk that cannot travel.
 gboolean disks_describe(Domain *domain, Cookie *cookie, GError **error);
 
+// Both: whether the cookie's disks are the definition's writable ones, each at its path. What the other host
+// says is created, opened and renamed here, so it may name nothing else, and leave nothing out.
+// VIR_ERR_OPERATION_FAILED names the disk.
+gboolean disks_agree(const DomainDef *def, const Cookie *cookie, GError **error);
+
+// The node of the disk's format layer in the running guest's emulator. NULL, with VIR_ERR_OPERATION_INVALID,
+// when the guest has ended or has no such disk. Without the domain's lock; the caller frees it.
+char *disks_format_node(Domain *domain, const char *target, GError **error);
+
 // Destination: creates an image (O_EXCL) for each disk of the cookie at the path the source named, on the
 // backing file that stands here if its bytes are the same, else without one (disk->full). `created` gets the
 // paths made, also on failure; the caller removes them then. A file that exists is never touched:

@@ -342,6 +342,12 @@ decode_rest(Handoff *handoff, const json_t *object)
     return NULL;
 }
 
+char *
+handoff_directory(const char *state_dir)
+{
+    return g_build_filename(state_dir, "handoff", NULL);
+}
+
 static char *
 handoff_path(const char *directory, const char *uuid, HandoffRole role)
 {

@@ -98,6 +98,10 @@ typedef struct {
     gboolean claimed; // destination: the source has connected, so it has a record that knows us
 } Handoff;
 
+// Where a daemon's records are, below its state directory: what the functions here take as `directory`.
+// Caller frees.
+char *handoff_directory(const char *state_dir);
+
 const char *handoff_role_name(HandoffRole role);
 
 // The state as the model, messages and records spell it ("intent", "owned").

@@ -130,14 +130,27 @@ incoming_by_uuid(const char *uuid)
     return found;
 }
 
+// The directory is the emulator's user's: a link in the socket's place could lead to any service of this
+// host.
+static gboolean
+is_served_by(int fd, pid_t pid)
+{
+    struct ucred server;
+    socklen_t size = sizeof(server);
+    return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &server, &size) == 0 && server.pid == pid;
+}
+
 static int
-connect_local(const char *path, GError **error)
+connect_local(const char *path, pid_t pid, GError **error)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     g_strlcpy(address.sun_path, path, sizeof(address.sun_path));
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd >= 0 && connect(fd, (struct sockaddr *) &address, sizeof(address)) == 0)
-        return fd;
+    if (fd >= 0 && connect(fd, (struct sockaddr *) &address, sizeof(address)) == 0) {
+        if (is_served_by(fd, pid))
+            return fd;
+        errno = EPERM;
+    }
     quasar_set_system_error(error, errno, "cannot reach the emulator's socket %s", path);
     if (fd >= 0)
         close(fd);
@@ -149,12 +162,14 @@ incoming_relay(Incoming *incoming, const char *name, const char *socket, Channel
 {
     g_autoptr(GError) error = NULL;
     g_autofree char *path = NULL;
+    pid_t pid = 0;
     if (incoming->domain) {
         domain_lock(incoming->domain);
+        pid = incoming->domain->pid;
         path = incoming->domain->run_dir ? g_build_filename(incoming->domain->run_dir, socket, NULL) : NULL;
         domain_unlock(incoming->domain);
     }
-    int fd = path ? connect_local(path, &error) : -1;
+    int fd = path ? connect_local(path, pid, &error) : -1;
     if (fd < 0) {
         g_warning("migration of %s: %s", incoming->uuid, error ? error->message : "no emulator waits");
         channel_free(channel);
@@ -392,12 +407,11 @@ incoming_commit(Incoming *incoming, const IncomingCommit *commit, GError **error
 
 // Of a guest whose emulator took everything with it and whose domain is not known here any more.
 static Domain *
-domain_from_file(Incoming *incoming)
+domain_from_file(Incoming *incoming, const char *path)
 {
     g_autofree char *xml = NULL;
     g_autoptr(GError) error = NULL;
     gboolean created;
-    const char *path = incoming->handoff ? incoming->handoff->xml_path : NULL;
     g_autoptr(DomainDef) def =
         path && g_file_get_contents(path, &xml, NULL, &error) ? domain_def_parse(xml, &error) : NULL;
     Domain *domain =
@@ -435,12 +449,12 @@ persist(Domain *domain)
 
 // A guest that arrived dead keeps its definition here, beside its disk, whether or not that was asked.
 static void
-book_crashed(Incoming *incoming)
+book_crashed(Incoming *incoming, const char *xml_path)
 {
     if (incoming->domain && incoming->domain->removed)
         g_clear_pointer(&incoming->domain, domain_unref);
     if (!incoming->domain)
-        incoming->domain = domain_from_file(incoming);
+        incoming->domain = domain_from_file(incoming, xml_path);
     Domain *domain = incoming->domain;
     if (!domain)
         return;
@@ -455,13 +469,13 @@ book_crashed(Incoming *incoming)
 }
 
 static void
-book_running(Incoming *incoming)
+book_running(Incoming *incoming, gboolean keep)
 {
     Domain *domain = incoming->domain;
     g_autoptr(GError) error = NULL;
     domain_lock(domain);
     domain_clear_messages(domain);
-    if (incoming->handoff && incoming->handoff->persist_dest)
+    if (keep)
         persist(domain);
     if (domain_is_active(domain) && !store_save_status(domain, &error))
         g_warning("status of %s: %s", domain->name, error->message);
@@ -479,11 +493,15 @@ incoming_book(Incoming *incoming)
     g_mutex_lock(&incoming->lock);
     gboolean due = !incoming->booked && incoming->state == INCOMING_ARRIVED;
     incoming->booked |= due;
+    // Taken along: another connection of the source may close the record meanwhile.
+    const Handoff *handoff = incoming->handoff;
+    gboolean keep = handoff && handoff->persist_dest;
+    g_autofree char *xml_path = handoff ? g_strdup(handoff->xml_path) : NULL;
     g_mutex_unlock(&incoming->lock);
     if (due && incoming->crashed)
-        book_crashed(incoming);
+        book_crashed(incoming, xml_path);
     else if (due)
-        book_running(incoming);
+        book_running(incoming, keep);
 }
 
 void

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// The five phases of libvirt's v3 migration, as bookkeeping around the two halves of the move.
+// The source's phases of libvirt's v3 migration, Begin, Perform and Confirm, as bookkeeping around the move;
+// and who comes to it: clients that abort or go, and peers.
 #include "driver/migration/migration.h"
 
 #include <string.h>
@@ -8,8 +9,6 @@
 #include "base/fault.h"
 #include "base/file.h"
 #include "driver/config.h"
-#include "driver/domains.h"
-#include "driver/lifecycle.h"
 #include "driver/migration/cookie.h"
 #include "driver/migration/conversation.h"
 #include "driver/migration/departure.h"
@@ -18,13 +17,10 @@
 #include "driver/migration/incoming.h"
 #include "driver/migration/outgoing.h"
 #include "driver/migration/p2p.h"
+#include "driver/migration/phases.h"
 #include "driver/migration/resolve.h"
-#include "driver/process.h"
 #include "driver/rpc/session.h"
-#include "driver/store.h"
-#include "emulator/command.h"
 #include "emulator/launch.h"
-#include "emulator/monitor.h"
 
 #define DEFAULT_TLS_PORT 16514
 
@@ -66,8 +62,8 @@ migration_params_free(MigrationParams *params)
     g_free(params);
 }
 
-static gboolean
-check_flags(guint flags, GError **error)
+gboolean
+migration_check_flags(guint flags, GError **error)
 {
     guint unknown = flags & ~SUPPORTED_FLAGS;
     if (unknown == 0)
@@ -94,14 +90,8 @@ check_params(const MigrationParams *params, GError **error)
     return !name;
 }
 
-static char *
-handoff_directory(const Driver *driver)
-{
-    return g_build_filename(driver->state_dir, "handoff", NULL);
-}
-
-static PeerAddress *
-own_address(Driver *driver, GError **error)
+PeerAddress *
+migration_own_address(Driver *driver, GError **error)
 {
     if (!driver->credentials) {
         quasar_set_error(error, VIR_ERR_OPERATION_FAILED,
@@ -170,7 +160,7 @@ drop_intent(Handoff *handoff, GError **error)
 static gboolean
 settle_last_move(Driver *driver, const Domain *domain, const char *uuid, GError **error)
 {
-    g_autofree char *directory = handoff_directory(driver);
+    g_autofree char *directory = handoff_directory(driver->state_dir);
     g_autoptr(GError) problem = NULL;
     g_autoptr(Handoff) old = handoff_open(directory, uuid, HANDOFF_SOURCE, &problem);
     if (!old && g_error_matches(problem, QUASAR_ERROR, VIR_ERR_NO_DOMAIN))
@@ -195,7 +185,7 @@ settle_last_move(Driver *driver, const Domain *domain, const char *uuid, GError 
 static Handoff *
 open_intent(Driver *driver, Domain *domain, const char *uuid, GError **error)
 {
-    g_autofree char *directory = handoff_directory(driver);
+    g_autofree char *directory = handoff_directory(driver->state_dir);
     guint64 epoch;
     if (!file_make_directory(directory, 0700, error) || !settle_last_move(driver, domain, uuid, error) ||
         !next_epoch(driver, uuid, &epoch, error))
@@ -248,8 +238,8 @@ migration_begin(Driver *driver, RpcSession *client, Domain *domain, const Migrat
                 guint flags, char **xml_out, GBytes **cookie_out, GError **error)
 {
     g_autoptr(Cookie) cookie = cookie_new();
-    if (!check_flags(flags, error) || !check_params(params, error) ||
-        !(cookie->peer = own_address(driver, error)))
+    if (!migration_check_flags(flags, error) || !check_params(params, error) ||
+        !(cookie->peer = migration_own_address(driver, error)))
         return FALSE;
     if (!driver->client_credentials) {
         quasar_set_error(
@@ -284,236 +274,6 @@ migration_begin(Driver *driver, RpcSession *client, Domain *domain, const Migrat
     return TRUE;
 }
 
-// The emulator's half of Prepare: what listens where before the source is told to come.
-static gboolean
-listen_for_guest(Domain *domain, const Cookie *cookie, GError **error)
-{
-    static const char *const names[] = {"return-path", "events", "late-block-activate", NULL};
-    domain_lock(domain);
-    g_autoptr(Qmp) qmp = domain_qmp(domain, error);
-    g_autofree char *ram = g_strdup_printf("unix:%s/ram.sock", domain->run_dir);
-    g_autofree char *nbd = g_strdup_printf("%s/nbd.sock", domain->run_dir);
-    domain_unlock(domain);
-    if (!qmp || !monitor_migrate_set_capabilities(qmp, names, error) ||
-        !monitor_migrate_set_parameters(qmp, json_pack("{s:i}", "announce-rounds", 0), error) ||
-        !monitor_migrate_incoming(qmp, ram, error))
-        return FALSE;
-    if (cookie->disks->len > 0 && !monitor_nbd_server_start(qmp, nbd, error))
-        return FALSE;
-    for (guint i = 0; i < cookie->disks->len; i++) {
-        CookieDisk *disk = g_ptr_array_index(cookie->disks, i);
-        domain_lock(domain);
-        g_autofree char *node = NULL;
-        for (guint d = 0; d < domain->live->disks->len; d++)
-            if (g_strcmp0(((DomainDisk *) g_ptr_array_index(domain->live->disks, d))->target, disk->target) ==
-                0)
-                node = emulator_format_node(domain->live, d);
-        domain_unlock(domain);
-        if (!node || !monitor_block_export_add(qmp, disk->target, node, disk->target, error))
-            return FALSE;
-    }
-    return TRUE;
-}
-
-static void
-stop_waiting(Domain *domain)
-{
-    departure_end_emulator(domain, VIR_DOMAIN_SHUTOFF_FAILED, -1);
-    domain_lock(domain);
-    job_end_async(domain, VIR_DOMAIN_JOB_FAILED);
-    domain_unlock(domain);
-}
-
-// Starts the emulator that waits. On failure the domain is as it was.
-static Domain *
-start_waiting(Driver *driver, DomainDef *def, const Cookie *cookie, GError **error)
-{
-    g_autoptr(DomainDef) own = def;
-    gboolean created = FALSE;
-    const EmulatorTraits *traits = cookie->traits;
-    if (!process_assign(driver, own, error) ||
-        (traits && !process_check_arrival(driver, own, traits, cookie->paused, error)))
-        return NULL;
-    g_autoptr(Domain) domain = domain_list_add(driver_domains(driver), driver, own, &created, error);
-    if (!domain) {
-        g_prefix_error(error, "the destination cannot take the guest: ");
-        return NULL;
-    }
-    const ProcessOptions options = {
-        .incoming = "defer", .paused = TRUE, .vnet_armed = TRUE, .ram_kib = traits ? traits->ram_kib : 0};
-    domain_lock(domain);
-    gboolean started = FALSE, ok = FALSE;
-    if (domain_is_active(domain))
-        quasar_set_error(error, VIR_ERR_OPERATION_INVALID, "domain '%s' is already active at the destination",
-                         domain->name);
-    else if (job_begin_async(domain, ASYNC_MIGRATION_IN, VIR_DOMAIN_JOB_OPERATION_MIGRATION_IN,
-                             JOB_MASK_DEFAULT, error)) {
-        ok = job_begin_nested(domain, error);
-        if (ok) {
-            ok = started = process_start(domain, g_steal_pointer(&own), &options, error);
-            job_end(domain);
-        }
-        if (!ok)
-            job_end_async(domain, VIR_DOMAIN_JOB_FAILED);
-    }
-    if (!started && created)
-        domain_list_remove(driver_domains(driver), domain);
-    domain_unlock(domain);
-    if (ok && listen_for_guest(domain, cookie, error))
-        return g_steal_pointer(&domain);
-    if (started)
-        stop_waiting(domain);
-    return NULL;
-}
-
-static DomainDef *
-destination_definition(const MigrationParams *params, const Cookie *cookie, GError **error)
-{
-    if (!params->dest_xml) {
-        quasar_set_error(error, VIR_ERR_INVALID_ARG, "no domain XML came with the migration");
-        return NULL;
-    }
-    g_autoptr(DomainDef) def = domain_def_parse(params->dest_xml, error);
-    if (!def)
-        return NULL;
-    if (g_strcmp0(def->uuid, cookie->uuid) != 0) {
-        quasar_set_error(error, VIR_ERR_INVALID_ARG, "the domain XML is of another guest than the migration");
-        return NULL;
-    }
-    if (params->dname) {
-        g_free(def->name);
-        def->name = g_strdup(params->dname);
-    }
-    // Hosts may have theirs at different places; whether it is fit is seen later.
-    if (def->emulator && !g_file_test(def->emulator, G_FILE_TEST_IS_EXECUTABLE))
-        g_clear_pointer(&def->emulator, g_free);
-    return g_steal_pointer(&def);
-}
-
-// Earlier moves of this guest that ended here without the other side's last word: the new move, which its
-// present owner has begun, says that they are settled.
-static gboolean
-close_settled(const char *directory, const char *uuid, GError **error)
-{
-    for (HandoffRole role = 0; role < HANDOFF_ROLES; role++) {
-        g_autoptr(Handoff) old = handoff_open(directory, uuid, role, NULL);
-        gboolean settled =
-            old && (old->state == HANDOFF_DESTINATION_NONE || old->state == HANDOFF_SOURCE_DONE ||
-                    (role == HANDOFF_DESTINATION && handoff_is_end(old->state)));
-        if (!settled)
-            continue;
-        g_autoptr(Incoming) incoming = role == HANDOFF_DESTINATION ? incoming_by_uuid(uuid) : NULL;
-        if (incoming) {
-            if (!incoming_close(incoming, error))
-                return FALSE;
-            continue;
-        }
-        if (!handoff_close(old, error))
-            return FALSE;
-        old = NULL;
-    }
-    return TRUE;
-}
-
-// What a restart needs to know of the guest that is to come, before anything of it is here.
-static gboolean
-note_guest(Handoff *handoff, const char *directory, const DomainDef *def, GError **error)
-{
-    g_autofree char *xml = domain_def_format(def, DOMAIN_FORMAT_MIGRATABLE | DOMAIN_FORMAT_SECURE, -1);
-    handoff->name = g_strdup(def->name);
-    handoff->xml_path = g_strdup_printf("%s/%s.destination.xml", directory, handoff->uuid);
-    return file_replace(handoff->xml_path, xml, -1, 0600, error) && handoff_store(handoff, error);
-}
-
-// Everything that must be here before the source is told to come: disks, emulator, record.
-static Domain *
-make_ready(Driver *driver, Handoff *handoff, DomainDef *def, Cookie *cookie, GError **error)
-{
-    g_autoptr(DomainDef) own = def;
-    g_autoptr(GPtrArray) created = g_ptr_array_new_with_free_func(g_free);
-    gboolean ok = disks_create(driver, cookie, created, error);
-    g_autoptr(Domain) domain = NULL;
-    if (ok) {
-        disks_adjust(own, cookie);
-        g_autoptr(GStrvBuilder) images = g_strv_builder_new();
-        for (guint i = 0; i < created->len; i++)
-            g_strv_builder_add(images, g_ptr_array_index(created, i));
-        handoff->images = g_strv_builder_end(images);
-        g_autofree char *directory = handoff_directory(driver);
-        ok = note_guest(handoff, directory, own, error) &&
-             (domain = start_waiting(driver, g_steal_pointer(&own), cookie, error));
-    }
-    if (ok && handoff_transition(handoff, HANDOFF_DESTINATION_PREPARED, error))
-        return g_steal_pointer(&domain);
-    if (domain)
-        stop_waiting(domain);
-    for (guint i = 0; i < created->len; i++)
-        file_remove(g_ptr_array_index(created, i), NULL);
-    return NULL;
-}
-
-static GBytes *
-prepared_cookie(const Cookie *source, const Domain *domain, PeerAddress *address)
-{
-    g_autoptr(Cookie) answer = cookie_new();
-    answer->uuid = g_strdup(source->uuid);
-    answer->name = g_strdup(domain->name);
-    answer->hostname = g_strdup(g_get_host_name());
-    answer->token = g_strdup(source->token);
-    answer->peer = address;
-    g_ptr_array_unref(answer->disks);
-    answer->disks = g_ptr_array_ref(source->disks);
-    return cookie_encode(answer);
-}
-
-// The source's record of this very move lies here if the user named this host as the destination.
-static gboolean
-check_elsewhere(const char *directory, const Cookie *cookie, GError **error)
-{
-    g_autoptr(Handoff) own = handoff_open(directory, cookie->uuid, HANDOFF_SOURCE, NULL);
-    if (!own || g_strcmp0(own->token, cookie->token) != 0)
-        return TRUE;
-    quasar_set_error(error, VIR_ERR_OPERATION_INVALID,
-                     "the destination is this very host; name another one, as in quasar+tls://HOST/system");
-    return FALSE;
-}
-
-gboolean
-migration_prepare(Driver *driver, RpcSession *client, const MigrationParams *params, guint flags,
-                  GBytes *cookie_in, GBytes **cookie_out, char **uri_out, GError **error)
-{
-    g_autoptr(Cookie) cookie = cookie_decode(cookie_in, error);
-    g_autofree char *directory = handoff_directory(driver);
-    if (!cookie || !check_flags(flags, error) || !file_make_directory(directory, 0700, error))
-        return FALSE;
-    if (!cookie->token) {
-        quasar_set_error(error, VIR_ERR_INTERNAL_ERROR, "the source's cookie has no token");
-        return FALSE;
-    }
-    if (!check_elsewhere(directory, cookie, error))
-        return FALSE;
-    g_autoptr(PeerAddress) address = own_address(driver, error);
-    g_autoptr(DomainDef) def = address ? destination_definition(params, cookie, error) : NULL;
-    if (!def || !disks_check_read_only(def, error) || !close_settled(directory, cookie->uuid, error))
-        return FALSE;
-    g_autoptr(Handoff) handoff = handoff_create_destination(directory, cookie->token, error);
-    if (!handoff)
-        return FALSE;
-    handoff->persist_dest = (flags & VIR_MIGRATE_PERSIST_DEST) != 0;
-    g_autoptr(Domain) domain = make_ready(driver, handoff, g_steal_pointer(&def), cookie, error);
-    if (!domain) {
-        if (handoff_close(handoff, NULL))
-            handoff = NULL;
-        return FALSE;
-    }
-    *cookie_out = prepared_cookie(cookie, domain, g_steal_pointer(&address));
-    *uri_out = g_strdup_printf("quasar://%s", g_get_host_name());
-    incoming_unref(incoming_new(driver, domain, g_steal_pointer(&handoff), g_steal_pointer(&cookie), client));
-    if (client && rpc_session_closed(client))
-        incoming_client_closed(driver, client);
-    return TRUE;
-}
-
 static void
 quiet_nics(Domain *domain)
 {
@@ -543,7 +303,7 @@ remember_peer(Handoff *handoff, const Cookie *destination)
 static Handoff *
 find_intent(Driver *driver, const Cookie *destination, GError **error)
 {
-    g_autofree char *directory = handoff_directory(driver);
+    g_autofree char *directory = handoff_directory(driver->state_dir);
     g_autoptr(Handoff) handoff = handoff_open(directory, destination->uuid, HANDOFF_SOURCE, error);
     if (!handoff)
         return NULL;
@@ -636,13 +396,23 @@ fail(Driver *driver, Domain *domain, Handoff *handoff, const OutgoingEnd *end, G
         resolve_source(driver, uuid);
 }
 
+// Its images are renamed here when the guest has gone, and a disk left out would not be copied.
+static gboolean
+check_disks(Domain *domain, const Cookie *destination, GError **error)
+{
+    domain_lock(domain);
+    gboolean ok = domain_check_active(domain, error) && disks_agree(domain->live, destination, error);
+    domain_unlock(domain);
+    return ok;
+}
+
 // Claimed.
 static gboolean
 perform_claimed(Driver *driver, Domain *domain, const Cookie *destination, const MigrationParams *params,
                 guint flags, GError **error)
 {
     g_autoptr(Handoff) handoff = find_intent(driver, destination, error);
-    if (!handoff)
+    if (!handoff || !check_disks(domain, destination, error))
         return FALSE;
     set_begun(destination->uuid, NULL);
     remember_peer(handoff, destination);
@@ -691,12 +461,16 @@ perform_to(Driver *driver, Domain *domain, const Cookie *destination, const Migr
 
 // What Prepare answered; NULL: an error is set.
 static gboolean
-check_answer(const Cookie *destination, GError **error)
+check_answer(const Domain *domain, const Cookie *destination, GError **error)
 {
-    if (!destination || (destination->peer && destination->token))
-        return destination != NULL;
-    quasar_set_error(error, VIR_ERR_INTERNAL_ERROR,
-                     "the destination's answer names no address to connect to");
+    g_autofree char *uuid = domain_uuid_format(domain->uuid);
+    if (!destination)
+        return FALSE;
+    gboolean same = g_str_equal(destination->uuid, uuid);
+    if (same && destination->peer && destination->peer->addresses[0] && destination->token)
+        return TRUE;
+    quasar_set_error(error, VIR_ERR_INTERNAL_ERROR, "the destination's answer %s",
+                     same ? "names no address to connect to" : "is about another guest");
     return FALSE;
 }
 
@@ -715,7 +489,7 @@ perform_p2p(Driver *driver, Domain *domain, const char *uri, const MigrationPara
     g_autoptr(P2pDestination) peer = p2p_connect(driver, uri, error);
     gboolean accepted = peer && p2p_prepare(peer, name, xml, destination_flags, offer, &prepared, error);
     g_autoptr(Cookie) destination = accepted ? cookie_decode(prepared, error) : NULL;
-    gboolean whole = check_answer(destination, error);
+    gboolean whole = check_answer(domain, destination, error);
     gboolean ok = whole && perform_to(driver, domain, destination, params, flags, error);
     g_autoptr(GError) problem = NULL;
     // A Perform that has failed, or does not know, settles it with the destination itself.
@@ -731,61 +505,17 @@ gboolean
 migration_perform(Driver *driver, Domain *domain, const char *dconnuri, const MigrationParams *params,
                   guint flags, GBytes *cookie_in, GBytes **cookie_out, GError **error)
 {
-    if (!check_flags(flags, error))
+    if (!migration_check_flags(flags, error))
         return FALSE;
     if (dconnuri)
         return perform_p2p(driver, domain, dconnuri, params, flags, error);
     g_autoptr(Cookie) destination = cookie_decode(cookie_in, error);
-    if (!check_answer(destination, error))
+    if (!check_answer(domain, destination, error))
         return FALSE;
     if (!perform_to(driver, domain, destination, params, flags, error))
         return FALSE;
     *cookie_out = cookie_encode(destination);
     return TRUE;
-}
-
-// Whether the guest is here and ours: the move is settled and closed, or no longer known after a restart.
-static gboolean
-has_arrived(Driver *driver, Domain *domain, const char *uuid)
-{
-    g_autofree char *directory = handoff_directory(driver);
-    g_autoptr(GError) problem = NULL;
-    g_autoptr(Handoff) handoff = handoff_open(directory, uuid, HANDOFF_DESTINATION, &problem);
-    if (handoff ? handoff->state != HANDOFF_DESTINATION_RUNNING
-                : !g_error_matches(problem, QUASAR_ERROR, VIR_ERR_NO_DOMAIN))
-        return FALSE;
-    domain_lock(domain);
-    gboolean here = domain_is_active(domain) && !domain->incoming;
-    domain_unlock(domain);
-    return here;
-}
-
-gboolean
-migration_finish(Driver *driver, const MigrationParams *params, guint flags, gboolean cancelled,
-                 GBytes *cookie_in, GBytes **cookie_out, Domain **out, GError **error)
-{
-    if (!params->dname) {
-        quasar_set_error(error, VIR_ERR_INVALID_ARG, "Finish does not name the domain");
-        return FALSE;
-    }
-    g_autoptr(Domain) domain = domain_list_by_name(driver_domains(driver), params->dname, NULL);
-    g_autofree char *uuid = domain ? domain_uuid_format(domain->uuid) : NULL;
-    g_autoptr(Incoming) incoming = uuid ? incoming_by_uuid(uuid) : NULL;
-    gboolean ours = incoming ? incoming_wait_arrived(incoming, cancelled ? 0 : PEER_TIMEOUT_MS)
-                             : domain && has_arrived(driver, domain, uuid);
-    if (ours) {
-        *out = g_steal_pointer(&domain);
-        return TRUE;
-    }
-    if (incoming && cancelled &&
-        !incoming_refuse(incoming, "its client cancelled the migration", FALSE, error))
-        return FALSE;
-    if (cancelled)
-        quasar_set_error(error, VIR_ERR_MIGRATE_FINISH_OK, "domain '%s' stays at the source", params->dname);
-    else
-        quasar_set_error(error, VIR_ERR_OPERATION_FAILED,
-                         "domain '%s' has not arrived; see the source host for where it is", params->dname);
-    return FALSE;
 }
 
 gboolean
@@ -796,7 +526,7 @@ migration_confirm(Driver *driver, Domain *domain, const MigrationParams *params,
     // Of a move that was performed, Perform and its resolver have the last word.
     if (!cancelled || !departure_claim(uuid, 0))
         return TRUE;
-    g_autofree char *directory = handoff_directory(driver);
+    g_autofree char *directory = handoff_directory(driver->state_dir);
     g_autoptr(Handoff) handoff = handoff_open(directory, uuid, HANDOFF_SOURCE, NULL);
     gboolean unperformed = handoff && handoff->state == HANDOFF_SOURCE_INTENT && !handoff->peer_addresses;
     gboolean ok = !unperformed || drop_intent(g_steal_pointer(&handoff), error);
@@ -810,7 +540,7 @@ forget_begun(Driver *driver, gpointer uuid)
     // Its Perform has come meanwhile if somebody has the claim.
     if (!departure_claim(uuid, 0))
         return;
-    g_autofree char *directory = handoff_directory(driver);
+    g_autofree char *directory = handoff_directory(driver->state_dir);
     g_autoptr(Handoff) handoff = handoff_open(directory, uuid, HANDOFF_SOURCE, NULL);
     if (handoff && handoff->state == HANDOFF_SOURCE_INTENT && !handoff->peer_addresses)
         drop_intent(g_steal_pointer(&handoff), NULL);

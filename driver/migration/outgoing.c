@@ -14,8 +14,8 @@
 #include "base/fault.h"
 #include "base/frame.h"
 #include "driver/migration/departure.h"
+#include "driver/migration/disks.h"
 #include "driver/migration/relay.h"
-#include "emulator/command.h"
 #include "emulator/launch.h"
 #include "emulator/monitor.h"
 
@@ -146,7 +146,8 @@ listen_local(Outgoing *out, const char *name, char **path, GError **error)
     g_unlink(*path);
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd >= 0 && bind(fd, (struct sockaddr *) &address, sizeof(address)) == 0 && listen(fd, 1) == 0 &&
-        (geteuid() != 0 || chown(*path, out->driver->emulator_uid, out->driver->emulator_gid) == 0))
+        // The directory is the emulator's user's, who could put a link in the socket's place.
+        (geteuid() != 0 || lchown(*path, out->driver->emulator_uid, out->driver->emulator_gid) == 0))
         return fd;
     quasar_set_system_error(error, errno, "cannot listen on %s", *path);
     if (fd >= 0)
@@ -202,28 +203,14 @@ stage_capabilities(Outgoing *out, GError **error)
                error);
 }
 
-static char *
-format_node_of(Domain *domain, const char *target)
-{
-    char *node = NULL;
-    domain_lock(domain);
-    for (guint i = 0; domain->live && i < domain->live->disks->len; i++) {
-        DomainDisk *disk = g_ptr_array_index(domain->live->disks, i);
-        if (g_strcmp0(disk->target, target) == 0)
-            node = emulator_format_node(domain->live, i);
-    }
-    domain_unlock(domain);
-    return node;
-}
-
 static gboolean
 start_mirror(Outgoing *out, const CookieDisk *disk, GError **error)
 {
     g_autofree char *socket_name = g_strdup_printf("mirror-%s.sock", disk->target);
     g_autofree char *job = g_strdup_printf("migration-%s", disk->target);
-    g_autofree char *source_node = format_node_of(out->domain, disk->target);
+    g_autofree char *source_node = disks_format_node(out->domain, disk->target, error);
     g_autofree char *path = NULL;
-    if (!open_path(out, socket_name, PEER_DISK, disk->target, &path, error) ||
+    if (!source_node || !open_path(out, socket_name, PEER_DISK, disk->target, &path, error) ||
         !monitor_blockdev_add_nbd(out->qmp, job, path, disk->target, error))
         return FALSE;
     g_ptr_array_add(out->mirrors, g_strdup(job));

@@ -16,12 +16,6 @@
 #define RETRY_FIRST_S 1
 #define RETRY_LAST_S  8
 
-static char *
-records(const Driver *driver)
-{
-    return g_build_filename(driver->state_dir, "handoff", NULL);
-}
-
 // Whether a record forbids that the guest runs or its disks are opened here. An intent without a job was left
 // by a Begin that nobody followed up: the guest is ours.
 static gboolean
@@ -36,7 +30,7 @@ forbids(const Domain *domain, const Handoff *handoff)
 static gboolean
 may_run(Domain *domain, gpointer data, GError **error)
 {
-    g_autofree char *directory = records(domain->driver);
+    g_autofree char *directory = handoff_directory(domain->driver->state_dir);
     g_autofree char *uuid = domain_uuid_format(domain->uuid);
     for (HandoffRole role = 0; role < HANDOFF_ROLES; role++) {
         g_autoptr(GError) problem = NULL;
@@ -62,7 +56,7 @@ may_run(Domain *domain, gpointer data, GError **error)
 static void
 kill_disowned(Domain *domain, gpointer data)
 {
-    g_autofree char *directory = records(domain->driver);
+    g_autofree char *directory = handoff_directory(domain->driver->state_dir);
     g_autofree char *uuid = domain_uuid_format(domain->uuid);
     for (HandoffRole role = 0; role < HANDOFF_ROLES; role++) {
         g_autoptr(Handoff) handoff = handoff_open(directory, uuid, role, NULL);
@@ -185,7 +179,7 @@ settle_ended(Driver *driver, Handoff **handoff, Domain *domain)
 static gboolean
 settle(Driver *driver, const char *uuid)
 {
-    g_autofree char *directory = records(driver);
+    g_autofree char *directory = handoff_directory(driver->state_dir);
     g_autoptr(GError) error = NULL;
     g_autoptr(Handoff) handoff = handoff_open(directory, uuid, HANDOFF_SOURCE, &error);
     if (!handoff) {
@@ -279,7 +273,7 @@ resolve_start(Driver *driver)
     domain_set_resumed_hook(kill_disowned, NULL);
     domain_set_destroy_hook(vote, NULL);
     domain_set_stopped_hook(stopped, NULL);
-    g_autofree char *directory = records(driver);
+    g_autofree char *directory = handoff_directory(driver->state_dir);
     g_autoptr(GError) error = NULL;
     g_auto(GStrv) damaged = NULL;
     g_autoptr(GPtrArray) list = handoff_scan(directory, &damaged, &error);
@@ -306,7 +300,7 @@ resolve_start(Driver *driver)
 static const char *
 answer_unknown(Driver *driver, const char *token, const char *peer_state)
 {
-    g_autofree char *directory = records(driver);
+    g_autofree char *directory = handoff_directory(driver->state_dir);
     g_autofree char *uuid = g_strndup(token, VIR_UUID_STRING_BUFLEN - 1);
     g_autoptr(GError) error = NULL;
     g_autoptr(Handoff) handoff = handoff_open(directory, uuid, HANDOFF_DESTINATION, &error);

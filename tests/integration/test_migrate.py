@@ -113,6 +113,32 @@ def test_back_and_forth(world):
     world.assert_runs(world.source)
 
 
+def test_guest_that_has_moved_can_be_reset(world):
+    """A reset reaches what a move leaves in the devices."""
+    world.wait_booted()
+    world.move()
+    pids = world.lab.processes(world.source, world.EMULATOR)
+    assert world.lab.virsh(world.source, 'reset', 'web').returncode == 0
+    lab_library.wait_for('the guest to boot again', lambda: world.rounds() in (-1, 0), 60)
+    world.wait_booted()
+    assert world.lab.processes(world.source, world.EMULATOR) == pids
+    world.assert_runs(world.source)
+
+
+def test_transient_guest_leaves_in_silence(world):
+    world.wait_booted()
+    for _ in range(2):
+        result = world.lab.virsh(world.source, 'migrate', '--live', 'web',
+                                 'quasar+tls://%s/system' % world.destination, timeout=120)
+        assert (result.returncode, result.stderr) == (0, '')
+        world.wait_settled(10)
+        world.source = world.destination
+        world.lab.virsh(world.destination, 'undefine', 'web')
+    assert 'web' not in world.lab.virsh(world.destination, 'list', '--all').stdout
+    # The guest is transient now, so the next test begins anew.
+    world.spoilt = True
+
+
 def test_paused_guest_stays_paused(world):
     world.wait_booted()
     assert world.lab.virsh(world.source, 'suspend', 'web').returncode == 0
@@ -148,6 +174,13 @@ def test_name_is_taken(world):
         refused(world, world.migrate('--p2p'), "'web' already exists with uuid")
     finally:
         assert world.lab.virsh(other, 'undefine', 'web').returncode == 0
+    world.assert_runs(world.source)
+
+
+def test_name_that_is_a_path(world):
+    world.wait_booted()
+    for how in ([], ['--p2p']):
+        refused(world, world.migrate('--dname', '../../../../run/web', *how), "cannot be a domain's name")
     world.assert_runs(world.source)
 
 

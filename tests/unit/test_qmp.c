@@ -601,6 +601,29 @@ test_only_terminals_are_believed(void **state)
     }
 }
 
+static void
+stateless_script(int fd)
+{
+    greet(fd);
+    answer(fd, hear(fd), "return", "{\"running\": true}");
+    answer(fd, hear(fd), "return", "{\"running\": true, \"status\": 7}");
+    until_closed(fd);
+}
+
+static void
+test_state_without_a_name(void **state)
+{
+    g_autoptr(Qmp) qmp = start(*state, stateless_script);
+    for (guint i = 0; i < 2; i++) {
+        g_autoptr(GError) error = NULL;
+        g_autofree char *status = NULL;
+        gboolean running = FALSE;
+        assert_false(monitor_query_status(qmp, &running, &status, &error));
+        assert_int_equal(quasar_error_code(error), VIR_ERR_INTERNAL_ERROR);
+        assert_null(status);
+    }
+}
+
 static gpointer
 close_it(gpointer qmp)
 {
@@ -747,6 +770,7 @@ main(void)
         CONNECTED(test_closed_before_greeting),
         CONNECTED(test_deaf_emulator),
         CONNECTED(test_only_terminals_are_believed),
+        CONNECTED(test_state_without_a_name),
         CONNECTED(test_close_ends_calls),
         CONNECTED(test_connect),
         cmocka_unit_test(test_parser),

@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// What the phases of both sides have in common: between migration.c and arrival.c.
+#pragma once
+
+#include "driver/domain.h"
+#include "driver/migration/peer.h"
+
+// VIR_ERR_ARGUMENT_UNSUPPORTED names the flags (virDomainMigrateFlags) that are not carried out.
+gboolean migration_check_flags(guint flags, GError **error);
+
+// Where peers reach this host; the caller frees it. VIR_ERR_OPERATION_FAILED without certificates.
+PeerAddress *migration_own_address(Driver *driver, GError **error);
