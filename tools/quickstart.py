@@ -22,6 +22,7 @@ DOWNLOADER = '''
 import hashlib, signal, sys, time, urllib.request
 stop = []
 signal.signal(signal.SIGTERM, lambda *unused: stop.append(1))
+signal.signal(signal.SIGINT, signal.SIG_IGN)
 good = bad = total = 0
 base = 'http://%s/' % sys.argv[1]
 expected = urllib.request.urlopen(base + 'file.sha256', timeout=30).read().decode().strip()
@@ -203,8 +204,8 @@ def main():
         if not kept:
             lab.down()
     if kept:
-        print('\nThe lab is up: tests/lab/lab exec hostB virsh -c quasar:///system console web'
-              '\nIt ends with: tests/lab/lab down')
+        print('\nThe lab is up: sudo tests/lab/lab exec hostB virsh -c quasar:///system console web'
+              '\nIt ends with: sudo tests/lab/lab down')
     return 0 if good else 1
 
 
