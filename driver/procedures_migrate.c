@@ -191,10 +191,9 @@ HANDLER(migrate_set_max_downtime)
     }
     domain_lock(domain);
     gboolean ok = domain_check_active(domain, error);
-    if (ok) {
+    // A move that is under way looks at it again and again.
+    if (ok)
         domain->max_downtime_ms = in->value;
-        ok = set_moving_parameter(domain, "downtime-limit", in->value, error);
-    }
     domain_unlock(domain);
     return ok;
 }

@@ -47,8 +47,9 @@ gboolean vnet_client_activate(VnetClient *client, gboolean announce, const char 
                               GError **error);
 
 // A move without lost frames (vnet/switch.h has the theory). The source, just before the guest is stopped:
-// frames for the guest are kept from its stop on. Undone by vnet_client_activate(), which gives them to the
-// guest.
+// frames for the guest are kept from now on (stream) or from its stop on (vhost-user), since what QEMU's
+// stream reads for a stopped guest is lost; whether it has taken what came before, vnet_client_status()
+// tells. Undone by vnet_client_activate(), which gives them to the guest.
 gboolean vnet_client_hold(VnetClient *client, GError **error);
 
 // The source, when the guest has been released: nothing of it goes out any more; what was kept, and all that
@@ -65,7 +66,8 @@ gboolean vnet_client_standby(VnetClient *client, GError **error);
 
 // The caller owns the object: "mode" ("active", "standby", "holding", "leaving", "arriving", "settling"),
 // "pid", "nic", "mac", "mtu", "to_guest" and "from_guest" {"frames", "bytes"}, "drops" {reason: count},
-// "capture" {"received", "dropped", "ifdropped"}, "port" {"kind": "stream" or "vhost-user", "ready", ...},
+// "capture" {"received", "dropped", "ifdropped"}, "port" {"kind": "stream" or "vhost-user", "ready",
+// "taken" (stream: QEMU has read all that was sent to it), ...},
 // "waiting", "duplicates", "addresses" [texts: what the guest was seen to own, for vnet_client_activate() at
 // the destination].
 json_t *vnet_client_status(VnetClient *client, GError **error);

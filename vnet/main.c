@@ -33,6 +33,7 @@ typedef struct {
     Control *control;
     Switch *move;
     gboolean quit;
+    gboolean port_closed; // the emulator has ended; what comes for the guest still goes to where it is now
 
     ControlRequest announced; // what the announcement's remaining rounds tell
     guint round;              // ANNOUNCE_ROUNDS: none is left
@@ -194,16 +195,18 @@ serve(Vnet *vnet, const struct pollfd *fds, guint n_control, guint n_port, guint
         vnet->suspect = TRUE;
     if (fds->revents && !capture_read(vnet->capture, 256, forward_to_guest, &vnet->forward, error))
         return EXIT_NIC_LOST;
-    switch (port_serve(vnet->port, port, n_port, error)) {
+    switch (vnet->port_closed ? PORT_CLOSED : port_serve(vnet->port, port, n_port, error)) {
     case PORT_GOES_ON:
+        port_flush(vnet->port);
         break;
     case PORT_CLOSED:
-        vnet->quit = TRUE;
-        return EXIT_SUCCESS;
+        vnet->port_closed = TRUE;
+        break;
     case PORT_BROKEN:
         return EXIT_PORT_BROKEN;
     }
-    port_flush(vnet->port);
+    // A guest that has moved does not need its emulator here any more, but what its NIC still captures.
+    vnet->quit |= vnet->port_closed && switch_mode(vnet->move) != SWITCH_LEAVING;
     vnet->suspect |= vnet->forward.inject_failed;
     vnet->forward.inject_failed = FALSE;
     return look_after_nic(vnet, error) ? EXIT_SUCCESS : EXIT_NIC_LOST;
@@ -215,9 +218,10 @@ run(Vnet *vnet, GError **error)
     struct pollfd fds[1 + CONTROL_CLIENTS + 1 + PORT_FDS + 1];
     while (!vnet->quit) {
         // Errors of the NIC are told whatever is asked for.
-        fds[0] = (struct pollfd){capture_fd(vnet->capture), port_has_room(vnet->port) ? POLLIN : 0, 0};
+        gboolean room = vnet->port_closed || port_has_room(vnet->port);
+        fds[0] = (struct pollfd){capture_fd(vnet->capture), room ? POLLIN : 0, 0};
         guint n_control = control_poll(vnet->control, fds + 1);
-        guint n_port = port_poll(vnet->port, fds + 1 + n_control);
+        guint n_port = vnet->port_closed ? 0 : port_poll(vnet->port, fds + 1 + n_control);
         guint n_switch = switch_poll(vnet->move, fds + 1 + n_control + n_port);
         if (poll(fds, 1 + n_control + n_port + n_switch, wait_ms(vnet)) < 0) {
             if (errno == EINTR)

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // A guest behind QEMU's `-netdev stream`: whole frames over a Unix socket, no offloads.
 #include <errno.h>
+#include <linux/sockios.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -135,10 +137,20 @@ stream_flush(Port *port)
     stream_queue_flush(stream->queue, stream->fd, NULL);
 }
 
+// A running guest has in its memory what the emulator has read, unless its ring is full.
+static gboolean
+has_taken(const StreamPort *stream)
+{
+    int unread = 0;
+    return stream_queue_length(stream->queue) == 0 &&
+           (ioctl(stream->fd, SIOCOUTQ, &unread) != 0 || unread == 0);
+}
+
 static json_t *
 stream_status(const Port *port)
 {
-    return json_pack("{s:s, s:b}", "kind", "stream", "ready", 1);
+    return json_pack("{s:s, s:b, s:b}", "kind", "stream", "ready", 1, "taken",
+                     has_taken((const StreamPort *) port));
 }
 
 static const PortOps stream_ops = {

@@ -157,6 +157,7 @@ commit(Incoming *incoming, Channel *control, json_t *message)
         .run_state = (int) json_integer_value(json_object_get(message, "run-state")),
         .persist_dest = json_is_true(json_object_get(message, "persist-dest")),
         .source_has_ram = !json_is_false(json_object_get(message, "ram")),
+        .addresses = json_object_get(message, "nics"),
     };
     if (!incoming_commit(incoming, &words, &error)) {
         g_warning("migration of %s: %s", incoming->domain->name, error->message);

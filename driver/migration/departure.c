@@ -11,6 +11,7 @@
 #include "driver/domains.h"
 #include "driver/lifecycle.h"
 #include "driver/migration/disks.h"
+#include "driver/migration/nics.h"
 #include "driver/process.h"
 #include "emulator/monitor.h"
 
@@ -198,6 +199,7 @@ departure_stay(Domain *domain)
         return;
     end_migration(qmp, domain->name);
     domain_lock(domain);
+    move_nics_stay(domain);
     let_run(domain);
     domain_unlock(domain);
     for (char **target = targets; *target; target++)

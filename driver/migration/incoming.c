@@ -14,6 +14,7 @@
 #include "driver/domains.h"
 #include "driver/lifecycle.h"
 #include "driver/migration/departure.h"
+#include "driver/migration/nics.h"
 #include "driver/process.h"
 #include "driver/store.h"
 #include "emulator/launch.h"
@@ -43,6 +44,7 @@ incoming_unref(Incoming *incoming)
     if (!g_atomic_int_dec_and_test(&incoming->references))
         return;
     g_ptr_array_unref(incoming->relays);
+    move_nics_linger(incoming->nics);
     handoff_free(incoming->handoff);
     cookie_free(incoming->source);
     g_clear_pointer(&incoming->domain, domain_unref);
@@ -99,6 +101,7 @@ incoming_new(Driver *driver, Domain *domain, Handoff *handoff, Cookie *source, R
     incoming->source = source;
     incoming->client = client;
     incoming->relays = g_ptr_array_new_with_free_func((GDestroyNotify) relay_free);
+    incoming->nics = g_ptr_array_new_with_free_func((GDestroyNotify) relay_free);
     g_mutex_init(&incoming->lock);
     g_cond_init(&incoming->changed);
     register_session(incoming);
@@ -248,6 +251,8 @@ discard(Incoming *incoming)
     g_mutex_lock(&incoming->lock);
     for (guint i = 0; i < incoming->relays->len; i++)
         relay_cut(g_ptr_array_index(incoming->relays, i));
+    for (guint i = 0; i < incoming->nics->len; i++)
+        relay_cut(g_ptr_array_index(incoming->nics, i));
     gboolean unknown_to_source = FALSE;
     if (incoming->handoff) {
         remove_images(incoming->handoff);
@@ -292,16 +297,11 @@ incoming_refuse(Incoming *incoming, const char *why, gboolean if_unclaimed, GErr
 }
 
 static gboolean
-let_run(Incoming *incoming, gboolean started, GError **error)
+let_run(Incoming *incoming, const IncomingCommit *commit, gboolean started, GError **error)
 {
     Domain *domain = incoming->domain;
     domain_lock(domain);
-    for (guint i = 0; domain->vnets && i < domain->vnets->len; i++) {
-        VnetClient *vnet = g_ptr_array_index(domain->vnets, i);
-        g_autoptr(GError) problem = NULL;
-        if (vnet && !vnet_client_activate(vnet, TRUE, NULL, &problem))
-            g_warning("NIC %u of %s: %s", i, domain->name, problem->message);
-    }
+    move_nics_arrive(domain, commit->addresses);
     domain->incoming = FALSE;
     gboolean ok = TRUE;
     if (incoming->handoff->run_state == VIR_DOMAIN_RUNNING && !started)
@@ -360,7 +360,7 @@ prepare_start(Incoming *incoming, const IncomingCommit *commit, GError **error)
 }
 
 static gboolean
-start(Incoming *incoming, GError **error)
+start(Incoming *incoming, const IncomingCommit *commit, GError **error)
 {
     gboolean started = FALSE;
     Held held = look(incoming, &started);
@@ -368,7 +368,7 @@ start(Incoming *incoming, GError **error)
         return silent(error);
     g_autoptr(GError) problem = NULL;
     incoming->crashed = held == GONE;
-    if (held == HELD && !let_run(incoming, started, &problem)) {
+    if (held == HELD && !let_run(incoming, commit, started, &problem)) {
         incoming->crashed = look(incoming, &started) == GONE;
         if (!incoming->crashed) {
             g_propagate_error(error, g_steal_pointer(&problem));
@@ -394,7 +394,7 @@ incoming_commit(Incoming *incoming, const IncomingCommit *commit, GError **error
     if (undecided && ok && incoming->handoff->state == HANDOFF_DESTINATION_OWNED)
         ok = prepare_start(incoming, commit, error);
     if (undecided && ok && incoming->handoff->state == HANDOFF_DESTINATION_STARTING)
-        ok = start(incoming, error);
+        ok = start(incoming, commit, error);
     if (undecided && ok)
         incoming->state = INCOMING_ARRIVED;
     gboolean refused_now = undecided && incoming->state == INCOMING_REFUSED;

@@ -39,6 +39,7 @@ typedef struct Incoming {
     IncomingState state;
     Handoff *handoff;  // NULL: closed
     GPtrArray *relays; // Relay*
+    GPtrArray *nics;   // Relay*, which outlive the move (nics.h)
     gboolean talking;  // a conversation is under way
     gboolean ready_sent;
     gboolean crashed;       // it arrived without an emulator that held it
@@ -52,6 +53,7 @@ typedef struct {
     int run_state; // virDomainState the guest is to have
     gboolean persist_dest;
     gboolean source_has_ram; // its emulator still holds the guest: it can take it back
+    const json_t *addresses; // what the guest was seen to own, as move_nics_addresses() gives it; may be NULL
 } IncomingCommit;
 
 // Makes and registers it, in the place of ended sessions of the same guest. Takes the handoff and `source`.

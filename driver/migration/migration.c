@@ -15,6 +15,7 @@
 #include "driver/migration/disks.h"
 #include "driver/migration/handoff.h"
 #include "driver/migration/incoming.h"
+#include "driver/migration/nics.h"
 #include "driver/migration/outgoing.h"
 #include "driver/migration/p2p.h"
 #include "driver/migration/phases.h"
@@ -275,16 +276,6 @@ migration_begin(Driver *driver, RpcSession *client, Domain *domain, const Migrat
 }
 
 static void
-quiet_nics(Domain *domain)
-{
-    domain_lock(domain);
-    for (guint i = 0; domain->vnets && i < domain->vnets->len; i++)
-        if (g_ptr_array_index(domain->vnets, i))
-            vnet_client_standby(g_ptr_array_index(domain->vnets, i), NULL);
-    domain_unlock(domain);
-}
-
-static void
 remember_peer(Handoff *handoff, const Cookie *destination)
 {
     g_autoptr(GString) hex = g_string_new(NULL);
@@ -331,7 +322,6 @@ depart(Driver *driver, Domain *domain, Handoff *handoff, OutgoingEnd *end)
     g_autoptr(Handoff) own = handoff;
     g_autofree char *uuid = g_strdup(own->uuid);
     g_autoptr(GError) error = NULL;
-    quiet_nics(domain);
     gboolean ok = handoff_transition(own, HANDOFF_SOURCE_DONE, &error);
     domain_lock(domain);
     job_end_async(domain, VIR_DOMAIN_JOB_COMPLETED);
@@ -597,8 +587,10 @@ serve_peer(Driver *driver, Channel *channel)
     }
     if (hello->kind == PEER_CONTROL)
         conversation_hold(incoming, channel);
+    else if (hello->kind == PEER_NIC)
+        move_nics_receive(incoming, hello->name, channel);
     else
-        incoming_relay(incoming, hello->disk ? hello->disk : "ram",
+        incoming_relay(incoming, hello->name ? hello->name : "ram",
                        hello->kind == PEER_RAM ? "ram.sock" : "nbd.sock", channel);
 }
 

@@ -15,6 +15,7 @@
 #include "base/frame.h"
 #include "driver/migration/departure.h"
 #include "driver/migration/disks.h"
+#include "driver/migration/nics.h"
 #include "driver/migration/relay.h"
 #include "emulator/launch.h"
 #include "emulator/monitor.h"
@@ -38,12 +39,16 @@ typedef struct {
     OutgoingEnd *end;
     GPtrArray *relays;  // Relay*; disks, then RAM
     GPtrArray *mirrors; // char*: jobs
+    MoveNics *nics;     // NULL: not connected yet
     gint call;          // atomic: Call
     gboolean sent;      // QEMU has said completed, and stands in postmigrate
+    gboolean held;      // frames to the guest wait
+    gboolean at_switch; // QEMU has come to pre-switchover without our stopping the guest
     gboolean ready_heard;
     gboolean answered;      // the destination has said why it fails
     gboolean refused;       // the destination has said so, and has it on its disk
     guint64 bandwidth;      // MiB/s that QEMU was told, 0: no limit
+    gint64 memory_us;       // monotonic: the memory moves since then
     gint64 stopped_us;      // monotonic, of QEMU's STOP
     gint64 deadline_us;     // monotonic: READY must have come; 0: the guest has not been stopped
     gint64 asked_us;        // monotonic: the statistics are as of then
@@ -58,6 +63,21 @@ typedef struct {
 #define SLICE_US        (100 * G_TIME_SPAN_MILLISECOND)
 #define ALIVE_US        G_TIME_SPAN_SECOND
 #define STATS_US        (500 * G_TIME_SPAN_MILLISECOND)
+
+// How long before the end of the first pass over the memory frames to the guest begin to wait. QEMU may stop
+// an idle guest at that very end, and what it reads for a guest that has stopped is lost.
+#define HOLD_AHEAD_US (20 * G_TIME_SPAN_MILLISECOND)
+// The pass is looked at again after this part of what seems to be left of it.
+#define LOOK_FRACTION 4
+#define LOOK_LEAST_US (2 * G_TIME_SPAN_MILLISECOND)
+#define LOOK_MOST_US  SLICE_US
+
+// The first pass over the memory, as it was when it was looked at last.
+typedef struct {
+    guint64 remaining; // bytes
+    gint64 looked_us;  // monotonic; 0: never
+    gint64 next_us;    // monotonic
+} Pass;
 
 typedef gboolean (*StageFunc)(Outgoing *out, GError **error);
 
@@ -183,6 +203,13 @@ stage_connect(Outgoing *out, GError **error)
            fault_point("src-prepared", error);
 }
 
+static gboolean
+stage_nics(Outgoing *out, GError **error G_GNUC_UNUSED)
+{
+    out->nics = move_nics_open(out->domain, out->options->destination, out->driver->client_credentials);
+    return TRUE;
+}
+
 static json_int_t
 bytes_per_second(guint64 mib)
 {
@@ -198,8 +225,9 @@ stage_capabilities(Outgoing *out, GError **error)
     return monitor_migrate_set_capabilities(out->qmp, names, error) &&
            monitor_migrate_set_parameters(
                out->qmp,
-               json_pack("{s:I, s:I, s:i}", "downtime-limit", (json_int_t) out->domain->max_downtime_ms,
-                         "max-bandwidth", bytes_per_second(out->bandwidth), "announce-rounds", 0),
+               // It is us who stop the guest. Of a limit of 0 QEMU makes a single pass over the memory.
+               json_pack("{s:i, s:I, s:i}", "downtime-limit", 1, "max-bandwidth",
+                         bytes_per_second(out->bandwidth), "announce-rounds", 0),
                error);
 }
 
@@ -417,6 +445,137 @@ decide_run_state(Outgoing *out, GError **error)
     return FALSE;
 }
 
+// Whether what is left of the memory can follow within the pause that the user allows.
+static gboolean
+is_nearly_there(Outgoing *out)
+{
+    MonitorMigration migration;
+    if (!monitor_query_migrate(out->qmp, &migration, NULL))
+        return FALSE;
+    guint64 elapsed_us = (guint64) MAX(g_get_monotonic_time() - out->memory_us, 1);
+    double rate = (double) relay_total(out, out->mirrors->len) * G_USEC_PER_SEC / (double) elapsed_us;
+    domain_lock(out->domain);
+    guint64 allowed_ms = out->domain->max_downtime_ms;
+    domain_unlock(out->domain);
+    return (double) migration.ram_remaining * 1000 <= MAX(rate, migration.ram_bps) * (double) allowed_ms;
+}
+
+static void
+hold_nics(Outgoing *out)
+{
+    if (!out->held)
+        move_nics_hold(out->nics);
+    out->held = TRUE;
+}
+
+// Holds the NICs when the first pass over the memory is about to end, and gives the time of the next look.
+static gint64
+watch_pass(Outgoing *out, Pass *pass)
+{
+    MonitorMigration migration;
+    gboolean known = monitor_query_migrate(out->qmp, &migration, NULL) && migration.ram_dirty_sync_count == 1;
+    gint64 now = g_get_monotonic_time(), left_us = LOOK_MOST_US * LOOK_FRACTION;
+    if (known && migration.ram_remaining < pass->remaining) {
+        double done = (double) (pass->remaining - migration.ram_remaining);
+        left_us = (gint64) MIN((double) migration.ram_remaining * (double) (now - pass->looked_us) / done,
+                               (double) left_us);
+        if (pass->looked_us && left_us <= HOLD_AHEAD_US)
+            hold_nics(out);
+    }
+    if (known) {
+        pass->remaining = migration.ram_remaining;
+        pass->looked_us = now;
+    }
+    return now + CLAMP(left_us / LOOK_FRACTION, LOOK_LEAST_US, LOOK_MOST_US);
+}
+
+// The next event; meanwhile the first pass is watched.
+static json_t *
+next_of_pass(Outgoing *out, Pass *pass, gint64 deadline, GError **error)
+{
+    while (!out->held) {
+        g_autoptr(GError) problem = NULL;
+        json_t *event = qmp_waiter_next(out->waiter, MIN(pass->next_us, deadline), &problem);
+        if (event)
+            return event;
+        if (!g_error_matches(problem, QUASAR_ERROR, VIR_ERR_OPERATION_TIMEOUT) ||
+            g_get_monotonic_time() >= deadline)
+            break;
+        if (!tick(out, error))
+            return NULL;
+        pass->next_us = watch_pass(out, pass);
+    }
+    return next_event(out, deadline, error);
+}
+
+static gboolean
+is_later_pass(json_t *event)
+{
+    json_t *pass = json_object_get(json_object_get(event, "data"), "pass");
+    return json_integer_value(pass) >= 2;
+}
+
+// A pass after the first begins, and the guest may be stopped now. It is held before that is looked at, since
+// a short pass may be the last one; but it is not to be without its frames for a long one.
+static gboolean
+is_last_pass(Outgoing *out)
+{
+    hold_nics(out);
+    if (is_nearly_there(out))
+        return TRUE;
+    move_nics_resume(out->nics);
+    out->held = FALSE;
+    return FALSE;
+}
+
+// Waits until little of a running guest's memory is left, or until QEMU stops the guest by itself, since next
+// to none is left.
+static gboolean
+wait_nearly_there(Outgoing *out, gint64 deadline, GError **error)
+{
+    Pass pass = {.next_us = out->memory_us + LOOK_LEAST_US};
+    for (;;) {
+        g_autoptr(json_t) event = next_of_pass(out, &pass, deadline, error);
+        if (!event)
+            return FALSE;
+        const char *got = json_string_value(json_object_get(event, "event"));
+        const char *status = event_field(event, "status");
+        if (g_str_equal(got, "STOP"))
+            out->stopped_us = json_integer_value(json_object_get(event, "at"));
+        if (g_str_equal(status, "failed") || g_str_equal(status, "cancelled")) {
+            set_stream_error(out, status, error);
+            return FALSE;
+        }
+        out->at_switch |= g_str_equal(status, "pre-switchover");
+        if (out->at_switch || (is_later_pass(event) && is_last_pass(out)))
+            return TRUE;
+    }
+}
+
+static void
+set_deadline(Outgoing *out)
+{
+    gint64 estimate = (gint64) out->domain->max_downtime_ms * G_TIME_SPAN_MILLISECOND;
+    out->deadline_us = g_get_monotonic_time() + MAX(SWITCH_LEAST_US, SWITCH_FACTOR * estimate);
+}
+
+// QEMU's own stop would come unannounced, and frames that it reads after that are lost with it.
+static gboolean
+stop_guest(Outgoing *out, gint64 deadline, GError **error)
+{
+    if (!wait_nearly_there(out, deadline, error))
+        return FALSE;
+    if (out->bandwidth && !out->at_switch)
+        monitor_migrate_set_parameters(out->qmp, json_pack("{s:I}", "max-bandwidth", bytes_per_second(0)),
+                                       NULL);
+    hold_nics(out);
+    if (!out->at_switch)
+        move_nics_await_taken(out->nics);
+    set_deadline(out);
+    return out->at_switch ||
+           (monitor_stop(out->qmp, error) && wait_migration(out, "pre-switchover", out->deadline_us, error));
+}
+
 static gboolean
 stage_memory(Outgoing *out, GError **error)
 {
@@ -426,12 +585,11 @@ stage_memory(Outgoing *out, GError **error)
     g_autofree char *uri = g_strconcat("unix:", path, NULL);
     if (!out->options->live && !monitor_stop(out->qmp, error))
         return FALSE;
-    gint64 deadline = g_get_monotonic_time() + MIRROR_LIMIT_US;
+    out->memory_us = g_get_monotonic_time();
+    gint64 deadline = out->memory_us + MIRROR_LIMIT_US;
     if (!monitor_migrate(out->qmp, uri, error) || !fault_point("src-ram", error) ||
-        !wait_migration(out, "pre-switchover", deadline, error))
+        !stop_guest(out, deadline, error))
         return FALSE;
-    gint64 estimate = (gint64) out->domain->max_downtime_ms * G_TIME_SPAN_MILLISECOND;
-    out->deadline_us = g_get_monotonic_time() + MAX(SWITCH_LEAST_US, SWITCH_FACTOR * estimate);
     return decide_run_state(out, error) && fault_point("src-stopped", error);
 }
 
@@ -473,9 +631,9 @@ static const struct {
     const char *name;
     StageFunc run;
 } stages[] = {
-    {"connect", stage_connect},    {"capabilities", stage_capabilities}, {"copy disks", stage_disks},
-    {"copy memory", stage_memory}, {"last sectors", stage_last_sectors}, {"last pages", stage_last_pages},
-    {"release", stage_release},
+    {"connect", stage_connect},       {"connect NICs", stage_nics},  {"capabilities", stage_capabilities},
+    {"copy disks", stage_disks},      {"copy memory", stage_memory}, {"last sectors", stage_last_sectors},
+    {"last pages", stage_last_pages}, {"release", stage_release},
 };
 
 // When the destination fails, the ends of its sockets are seen before its own words, which are clearer.
@@ -524,9 +682,11 @@ commit(Outgoing *out, GError **error)
     const Handoff *handoff = out->options->handoff;
     if (!fault_point("src-released", error))
         return FALSE;
+    move_nics_hand_over(out->nics);
     g_autoptr(json_t) message =
-        json_pack("{s:s, s:i, s:b, s:b}", "type", "commit", "run-state", handoff->run_state, "persist-dest",
-                  handoff->persist_dest, "ram", emulator_is_alive(&out->process));
+        json_pack("{s:s, s:i, s:b, s:b, s:O}", "type", "commit", "run-state", handoff->run_state,
+                  "persist-dest", handoff->persist_dest, "ram", emulator_is_alive(&out->process), "nics",
+                  move_nics_addresses(out->nics));
     if (!frame_send(out->end->control, message, PEER_TIMEOUT_MS, error) ||
         !fault_point("src-committed", error))
         return FALSE;
@@ -647,6 +807,7 @@ outgoing_run(Driver *driver, Domain *domain, const OutgoingOptions *options, Out
 {
     static const char *const events[] = {"STOP",
                                          "MIGRATION",
+                                         "MIGRATION_PASS",
                                          "BLOCK_JOB_READY",
                                          "BLOCK_JOB_COMPLETED",
                                          "BLOCK_JOB_CANCELLED",
@@ -681,6 +842,9 @@ outgoing_run(Driver *driver, Domain *domain, const OutgoingOptions *options, Out
     job_set_abort(domain, NULL, NULL);
     domain_unlock(domain);
     leave_move(number);
+    if (ok)
+        move_nics_depart(g_steal_pointer(&out.nics));
+    g_clear_pointer(&out.nics, move_nics_free);
     if (ok)
         end->figures = finish_stats(&out);
     return ok;

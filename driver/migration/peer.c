@@ -17,8 +17,11 @@
 #include "base/error.h"
 #include "base/frame.h"
 
-static const char *const kind_names[] = {"control", "ram", "disk", "resolve"};
+static const char *const kind_names[] = {"control", "ram", "disk", "nic", "resolve"};
 G_STATIC_ASSERT(G_N_ELEMENTS(kind_names) == PEER_KIND_LAST);
+
+// Under which key a hello of this kind names what it is about.
+static const char *const name_keys[PEER_KIND_LAST] = {[PEER_DISK] = "disk", [PEER_NIC] = "nic"};
 
 // A peer that is gone is noticed after this long although nothing is being read from it.
 #define USER_TIMEOUT_MS 5000u
@@ -46,7 +49,7 @@ peer_hello_free(PeerHello *hello)
     if (!hello)
         return;
     g_free(hello->token);
-    g_free(hello->disk);
+    g_free(hello->name);
     g_free(hello);
 }
 
@@ -189,16 +192,18 @@ check_pin(TlsSession *tls, const guint8 expected[32], GError **error)
 }
 
 static gboolean
-send_hello(Channel *channel, const char *token, PeerKind kind, const char *disk, GError **error)
+send_hello(Channel *channel, const char *token, PeerKind kind, const char *name, GError **error)
 {
-    g_autoptr(json_t) hello = json_pack("{s:i, s:s, s:s, s:s*}", "version", PEER_VERSION, "token", token,
-                                        "kind", kind_names[kind], "disk", disk);
+    g_autoptr(json_t) hello =
+        json_pack("{s:i, s:s, s:s}", "version", PEER_VERSION, "token", token, "kind", kind_names[kind]);
+    if (name_keys[kind])
+        json_object_set_new(hello, name_keys[kind], json_string(name));
     return frame_send(channel, hello, PEER_TIMEOUT_MS, error);
 }
 
 Channel *
 peer_connect(const PeerAddress *address, TlsCredentials *credentials, const char *token, PeerKind kind,
-             const char *disk, GError **error)
+             const char *name, GError **error)
 {
     static const char *const alpn[] = {PEER_ALPN, NULL};
     int fd = connect_any(address, error);
@@ -214,7 +219,7 @@ peer_connect(const PeerAddress *address, TlsCredentials *credentials, const char
                          address->port);
         return NULL;
     }
-    if (!send_hello(channel, token, kind, disk, error))
+    if (!send_hello(channel, token, kind, name, error))
         return NULL;
     return g_steal_pointer(&channel);
 }
@@ -223,9 +228,8 @@ static PeerHello *
 hello_decode(json_t *message, GError **error)
 {
     int version = 0;
-    const char *token = NULL, *kind = NULL, *disk = NULL;
-    if (json_unpack(message, "{s:i, s:s, s:s, s?s}", "version", &version, "token", &token, "kind", &kind,
-                    "disk", &disk)) {
+    const char *token = NULL, *kind = NULL;
+    if (json_unpack(message, "{s:i, s:s, s:s}", "version", &version, "token", &token, "kind", &kind)) {
         quasar_set_error(error, VIR_ERR_RPC, "a peer's first message is not a hello");
         return NULL;
     }
@@ -236,12 +240,13 @@ hello_decode(json_t *message, GError **error)
         return NULL;
     }
     for (guint i = 0; i < PEER_KIND_LAST; i++) {
-        if (!g_str_equal(kind, kind_names[i]) || (i == PEER_DISK) != (disk != NULL))
+        const char *name = name_keys[i] ? json_string_value(json_object_get(message, name_keys[i])) : NULL;
+        if (!g_str_equal(kind, kind_names[i]) || (name_keys[i] && !name))
             continue;
         PeerHello *hello = g_new0(PeerHello, 1);
         hello->token = g_strdup(token);
         hello->kind = i;
-        hello->disk = g_strdup(disk);
+        hello->name = g_strdup(name);
         return hello;
     }
     quasar_set_error(error, VIR_ERR_RPC, "a peer asks for a connection of unknown kind '%s'", kind);

@@ -29,11 +29,12 @@ PeerAddress *peer_address_copy(const PeerAddress *address);
 // link-local.
 char **peer_local_addresses(void);
 
-// What a connection is for. A disk's connection bears its target's name ("vda").
+// What a connection is for. A disk's connection bears its target's name ("vda"), a NIC's its number ("0").
 typedef enum {
     PEER_CONTROL,
     PEER_RAM,
     PEER_DISK,
+    PEER_NIC,     // frames of a moving guest between the two quasar-vnets
     PEER_RESOLVE, // ask about a handoff after its connection was lost
     PEER_KIND_LAST
 } PeerKind;
@@ -41,7 +42,7 @@ typedef enum {
 typedef struct {
     char *token;
     PeerKind kind;
-    char *disk; // PEER_DISK only
+    char *name; // PEER_DISK and PEER_NIC only
 } PeerHello;
 
 void peer_hello_free(PeerHello *hello);
@@ -50,7 +51,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(PeerHello, peer_hello_free)
 // Connects to the first address that answers, checks the pinned certificate, and sends {version, token,
 // kind}. Blocks PEER_TIMEOUT_MS at most for each step. VIR_ERR_OPERATION_FAILED names every address tried.
 Channel *peer_connect(const PeerAddress *address, TlsCredentials *credentials, const char *token,
-                      PeerKind kind, const char *disk, GError **error);
+                      PeerKind kind, const char *name, GError **error);
 
 // Reads the other end's first message, PEER_TIMEOUT_MS at most. VIR_ERR_RPC for anything that is not one.
 PeerHello *peer_receive_hello(Channel *channel, GError **error);

@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// What works inside the lab's guest: file maker, memory dirtier, disk writer, power button. Linked
+// What works inside the lab's guest: file maker, memory dirtier, disk writer, UDP echo, power button. Linked
 // statically.
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <linux/input.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/reboot.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 // Theory of operation
@@ -181,6 +183,30 @@ wait_for_power_button(const char *device)
     return 1;
 }
 
+// Sends each datagram back.
+static int
+echo_datagrams(uint16_t port)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port)};
+    int fd = socket(AF_INET, SOCK_DGRAM, 0);
+    int buffer = 4 << 20;
+    char data[2048];
+
+    // After a pause many come at once.
+    setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &buffer, sizeof(buffer));
+    if (fd < 0 || bind(fd, (struct sockaddr *) &address, sizeof(address)) < 0) {
+        perror("guestd: echo");
+        return 1;
+    }
+    for (;;) {
+        socklen_t size = sizeof(address);
+        ssize_t length = recvfrom(fd, data, sizeof(data), 0, (struct sockaddr *) &address, &size);
+
+        if (length >= 0 && sendto(fd, data, (size_t) length, 0, (struct sockaddr *) &address, size) < 0)
+            perror("guestd: echo");
+    }
+}
+
 int
 main(int argc, char **argv)
 {
@@ -194,7 +220,9 @@ main(int argc, char **argv)
         return write_disk(argv[2], argv[3], strtoull(argv[4], NULL, 10), strtoull(argv[5], NULL, 10));
     if (strcmp(what, "power") == 0 && argc == 3)
         return wait_for_power_button(argv[2]);
+    if (strcmp(what, "echo") == 0 && argc == 3)
+        return echo_datagrams((uint16_t) strtoul(argv[2], NULL, 10));
     fprintf(stderr, "usage: guestd file PATH MIB | memory STATUS MIB PAGES_PER_SECOND | "
-                    "disk STATUS DEVICE OFFSET BLOCKS | power DEVICE\n");
+                    "disk STATUS DEVICE OFFSET BLOCKS | power DEVICE | echo PORT\n");
     return 2;
 }

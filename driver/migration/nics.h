@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// The NICs of a guest that moves: one connection for each, between its quasar-vnets on both hosts.
+#pragma once
+
+#include <jansson.h>
+
+#include "base/tls.h"
+#include "driver/domain.h"
+#include "driver/migration/cookie.h"
+#include "driver/migration/incoming.h"
+
+// Theory of operation: vnet/switch.h says what becomes of the frames. Here are the orders to both vnets and
+// the relays between them. Frames are worth no move: whatever fails here is logged, the NIC crosses without a
+// connection, as if its cable were pulled and plugged in again, and the move goes on. No call is made under
+// a domain's lock unless it says so, so that a vnet that hangs stops nothing else.
+typedef struct MoveNics MoveNics;
+
+// The source, before the guest stops: a connection for each NIC that has a vnet. Blocks PEER_TIMEOUT_MS at
+// most for each step of each NIC.
+MoveNics *move_nics_open(Domain *domain, const Cookie *destination, TlsCredentials *credentials);
+
+// Just before the guest is stopped: what comes for it from now on waits.
+void move_nics_hold(MoveNics *nics);
+
+// The NICs are held: returns when the emulator has read what came before, after 200 ms at most.
+void move_nics_await_taken(MoveNics *nics);
+
+// The guest runs on for a while: it gets what has waited.
+void move_nics_resume(MoveNics *nics);
+
+// `released` is on the disk: nothing of the guest goes out here any more, and what waits and still comes goes
+// to the destination.
+void move_nics_hand_over(MoveNics *nics);
+
+// What the guest was seen to own on each NIC when they were held: a list of lists of IP addresses as text.
+// Borrowed.
+const json_t *move_nics_addresses(const MoveNics *nics);
+
+// The guest runs at the destination: frames that still come here go there for a while. Takes the NICs and
+// does not wait.
+void move_nics_depart(MoveNics *nics);
+
+// Cuts the connections. The vnets stay as they are.
+void move_nics_free(MoveNics *nics);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(MoveNics, move_nics_free)
+
+// The guest stays: what was held is given to it. With the domain's lock.
+void move_nics_stay(Domain *domain);
+
+// The destination: joins a connection to the vnet of NIC `name`. Takes the channel.
+void move_nics_receive(Incoming *incoming, const char *name, Channel *channel);
+
+// The guest is about to run here: the segment is told where it is, and gets frames again. `addresses` as
+// above, from the other host; may be NULL. With the domain's lock.
+void move_nics_arrive(Domain *domain, const json_t *addresses);
+
+// Keeps the relays (Relay*) of an arrived guest's NICs until the source has no more frames for it. Takes the
+// array and does not wait.
+void move_nics_linger(GPtrArray *relays);
