@@ -51,6 +51,24 @@ parse_known_children(xmlNode *parent, const char *const *known, GError **error)
     return TRUE;
 }
 
+gboolean
+parse_known_attributes(const xmlNode *node, const char *const *known, GError **error)
+{
+    for (const xmlAttr *attribute = node->properties; attribute; attribute = attribute->next)
+        if (attribute->ns == NULL && !one_of((const char *) attribute->name, known))
+            return node_unsupported(node, error, "attribute '%s' is not supported yet",
+                                    (const char *) attribute->name);
+    return TRUE;
+}
+
+gboolean
+parse_only(const xmlNode *node, const char *name, const char *value, GError **error)
+{
+    const char *const values[] = {value, NULL};
+    guint ignored = 0;
+    return node == NULL || node_enum(node, name, values, &ignored, error);
+}
+
 // Status files nest a definition deeper than the document that it came with, and must stay within what the
 // parser reads (256).
 static gboolean
@@ -159,7 +177,9 @@ parse_os(xmlNode *root, DomainDef *def, GError **error)
     if (type == NULL)
         return node_error(os ? os : root, error, "<%s> is missing", os ? "type" : "os");
     if (!parse_known_children(os, known, error) || !parse_token(type, "arch", &def->arch, error) ||
-        !parse_token(type, "machine", &def->machine, error) || !parse_boot_devices(os, def, error))
+        !parse_token(type, "machine", &def->machine, error) || !parse_boot_devices(os, def, error) ||
+        !parse_only(os, "firmware", "bios", error) ||
+        !parse_only(node_child(os, "bootmenu"), "enable", "no", error))
         return FALSE;
     g_autofree char *kind = node_text(type);
     if (g_strcmp0(g_strstrip(kind), "hvm") != 0)
@@ -176,13 +196,27 @@ static gboolean
 parse_features(xmlNode *root, DomainDef *def, GError **error)
 {
     static const char *const known[] = {"acpi", "apic", "pae", "vmport", NULL};
+    static const char *const no_attributes[] = {NULL};
     xmlNode *features = node_child(root, "features");
     if (features == NULL)
         return TRUE;
     def->acpi = node_child(features, "acpi") != NULL;
     def->apic = node_child(features, "apic") != NULL;
     def->pae = node_child(features, "pae") != NULL;
-    return parse_known_children(features, known, error);
+    xmlNode *apic = node_child(features, "apic");
+    return parse_known_children(features, known, error) &&
+           (apic == NULL || parse_known_attributes(apic, no_attributes, error)) &&
+           parse_only(node_child(features, "vmport"), "state", "on", error);
+}
+
+static gboolean
+parse_pm(xmlNode *root, GError **error)
+{
+    static const char *const known[] = {"suspend-to-mem", "suspend-to-disk", NULL};
+    xmlNode *pm = node_child(root, "pm");
+    return pm == NULL || (parse_known_children(pm, known, error) &&
+                          parse_only(node_child(pm, "suspend-to-mem"), "enabled", "yes", error) &&
+                          parse_only(node_child(pm, "suspend-to-disk"), "enabled", "yes", error));
 }
 
 static gboolean
@@ -204,13 +238,14 @@ static gboolean
 parse_cpu_parts(xmlNode *element, DomainCpu *cpu, GError **error)
 {
     static const char *const fallbacks[] = {"allow", "forbid", NULL};
+    static const char *const model_attributes[] = {"fallback", NULL};
     for (xmlNode *node = node_next(NULL, element); node; node = node_next(node, element)) {
         if (node_is(node, "feature") && !parse_cpu_feature(node, cpu, error))
             return FALSE;
         if (node_is(node, "topology") &&
             !(node_uint(node, "sockets", &cpu->sockets, error) &&
               node_uint(node, "dies", &cpu->dies, error) && node_uint(node, "cores", &cpu->cores, error) &&
-              node_uint(node, "threads", &cpu->threads, error)))
+              node_uint(node, "threads", &cpu->threads, error) && parse_only(node, "clusters", "1", error)))
             return FALSE;
         if (node_is(node, "model")) {
             g_free(cpu->model);
@@ -218,7 +253,8 @@ parse_cpu_parts(xmlNode *element, DomainCpu *cpu, GError **error)
             gsize valid = strspn(g_strstrip(cpu->model), G_CSET_A_2_Z G_CSET_a_2_z G_CSET_DIGITS "_.-+");
             if (valid == 0 || cpu->model[valid])
                 return node_error(node, error, "'%s' cannot be the name of a CPU model", cpu->model);
-            if (!parse_choice(node, "fallback", fallbacks, &cpu->fallback, error))
+            if (!parse_choice(node, "fallback", fallbacks, &cpu->fallback, error) ||
+                !parse_known_attributes(node, model_attributes, error))
                 return FALSE;
         }
     }
@@ -238,7 +274,8 @@ parse_cpu(xmlNode *root, DomainCpu *cpu, GError **error)
     guint mode = 0;
     if (!parse_known_children(node, known, error) || !node_enum(node, "mode", modes, &mode, error) ||
         !parse_choice(node, "match", matches, &cpu->match, error) ||
-        !parse_choice(node, "check", checks, &cpu->check, error) || !parse_cpu_parts(node, cpu, error))
+        !parse_choice(node, "check", checks, &cpu->check, error) ||
+        !parse_only(node, "migratable", "on", error) || !parse_cpu_parts(node, cpu, error))
         return FALSE;
     cpu->mode = (DomainCpuMode) mode;
     if (mode == DOMAIN_CPU_ABSENT && cpu->model)
@@ -254,9 +291,13 @@ parse_timer(xmlNode *node, DomainDef *def, GError **error)
     static const char *const names[] = {"rtc", "pit", "hpet", "tsc", "kvmclock", NULL};
     static const char *const policies[] = {"delay", "catchup", "merge", "discard", NULL};
     static const char *const tracks[] = {"boot", "guest", "wall", "realtime", NULL};
+    static const char *const attributes[] = {"name", "tickpolicy", "track", "present", NULL};
+    static const char *const no_children[] = {NULL};
     DomainTimer *timer = g_new0(DomainTimer, 1);
     g_ptr_array_add(def->timers, timer);
-    return node_require(node, "name", &timer->name, error) &&
+    return parse_known_attributes(node, attributes, error) &&
+           parse_known_children(node, no_children, error) &&
+           node_require(node, "name", &timer->name, error) &&
            parse_choice(node, "name", names, &timer->name, error) &&
            parse_choice(node, "tickpolicy", policies, &timer->tickpolicy, error) &&
            parse_choice(node, "track", tracks, &timer->track, error) &&
@@ -267,14 +308,17 @@ static gboolean
 parse_clock(xmlNode *root, DomainDef *def, GError **error)
 {
     static const char *const offsets[] = {"utc", "localtime", "variable", NULL};
+    static const char *const known[] = {"timer", NULL};
     xmlNode *clock = node_child(root, "clock");
     if (clock == NULL)
         return TRUE;
     guint offset = 0;
-    if (!node_enum(clock, "offset", offsets, &offset, error))
+    if (!parse_known_children(clock, known, error) || !node_enum(clock, "offset", offsets, &offset, error) ||
+        !parse_only(clock, "basis", "utc", error))
         return FALSE;
     def->clock = (DomainClockOffset) offset;
-    if (offset == DOMAIN_CLOCK_VARIABLE && !node_int64(clock, "adjustment", &def->clock_adjustment, error))
+    if (offset == DOMAIN_CLOCK_VARIABLE ? !node_int64(clock, "adjustment", &def->clock_adjustment, error)
+                                        : !parse_only(clock, "adjustment", "reset", error))
         return FALSE;
     for (xmlNode *node = node_next(NULL, clock); node; node = node_next(node, clock))
         if (node_is(node, "timer") && !parse_timer(node, def, error))
@@ -299,17 +343,18 @@ parse_lifecycle(xmlNode *root, const char *name, DomainLifecycle *action, GError
     return node_unsupported(node, error, "'%s' is not supported", text);
 }
 
+// What only the host is concerned with is let pass: `<seclabel>`, `<resource>`, `<on_lockfailure>`.
 static gboolean
 refuse_unsupported(xmlNode *root, GError **error)
 {
-    static const char *const refused[] = {"memoryBacking", "memtune",        "numatune",  "cputune",
-                                          "blkiotune",     "sysinfo",        "iothreads", "iothreadids",
-                                          "genid",         "launchSecurity", "idmap",     "maxMemory",
-                                          "vcpus",         "perf",           NULL};
+    static const char *const known[] = {
+        "name",        "uuid",      "title",    "description", "metadata",       "memory",   "currentMemory",
+        "vcpu",        "os",        "features", "cpu",         "clock",          "pm",       "devices",
+        "on_poweroff", "on_reboot", "on_crash", "resource",    "on_lockfailure", "seclabel", NULL};
     for (xmlNode *node = root->children; node; node = node->next) {
         if (node->type != XML_ELEMENT_NODE)
             continue;
-        if (node->ns || one_of(node_name(node), refused))
+        if (node->ns || !one_of(node_name(node), known))
             return node_unsupported(node, error, "not supported yet");
     }
     return TRUE;
@@ -322,7 +367,8 @@ parse_root(xmlNode *root, GError **error)
     if (!parse_identity(root, def, error) || !refuse_unsupported(root, error) ||
         !parse_resources(root, def, error) || !parse_os(root, def, error) ||
         !parse_features(root, def, error) || !parse_cpu(root, &def->cpu, error) ||
-        !parse_clock(root, def, error) || !parse_lifecycle(root, "on_poweroff", &def->on_poweroff, error) ||
+        !parse_clock(root, def, error) || !parse_pm(root, error) ||
+        !parse_lifecycle(root, "on_poweroff", &def->on_poweroff, error) ||
         !parse_lifecycle(root, "on_reboot", &def->on_reboot, error) ||
         !parse_lifecycle(root, "on_crash", &def->on_crash, error) || !parse_devices(root, def, error))
         return NULL;

@@ -21,5 +21,12 @@ gboolean parse_choice(const xmlNode *node, const char *name, const char *const *
 // Refuses children that are not in the list (NULL-terminated).
 gboolean parse_known_children(xmlNode *parent, const char *const *known, GError **error);
 
+// Refuses attributes that are not in the list (NULL-terminated).
+gboolean parse_known_attributes(const xmlNode *node, const char *const *known, GError **error);
+
+// An attribute that a document may spell out, with the only value that guests get. Neither the node (NULL)
+// nor the attribute need be there.
+gboolean parse_only(const xmlNode *node, const char *name, const char *value, GError **error);
+
 // `<devices>` of a domain, which need not be there, into the lists of `def`.
 gboolean parse_devices(xmlNode *root, DomainDef *def, GError **error);

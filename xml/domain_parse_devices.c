@@ -112,9 +112,12 @@ parse_disk_driver(xmlNode *node, DomainDisk *disk, GError **error)
     static const char *const ios[] = {"threads", "native", "io_uring", NULL};
     static const char *const zeroes[] = {"off", "on", "unmap", NULL};
     static const char *const policies[] = {"stop", "report", "ignore", "enospace", NULL};
-    static const char *const drivers[] = {"qemu", NULL};
-    guint ignored = 0;
-    return node_enum(node, "name", drivers, &ignored, error) &&
+    static const char *const attributes[] = {"name",          "type",         "cache",     "discard",   "io",
+                                             "detect_zeroes", "error_policy", "ioeventfd", "event_idx", NULL};
+    static const char *const no_children[] = {NULL};
+    return parse_known_attributes(node, attributes, error) &&
+           parse_known_children(node, no_children, error) && parse_only(node, "name", "qemu", error) &&
+           parse_only(node, "event_idx", "on", error) &&
            parse_format(node, "type", &disk->image.format, error) &&
            parse_choice(node, "cache", caches, &disk->cache, error) &&
            parse_choice(node, "discard", discards, &disk->discard, error) &&
@@ -127,10 +130,12 @@ static gboolean
 parse_disk_target(xmlNode *device, DomainDisk *disk, GError **error)
 {
     static const char *const buses[] = {"virtio", "sata", "ide", NULL};
+    static const char *const attributes[] = {"dev", "bus", "tray", NULL};
     xmlNode *node = node_child(device, "target");
     if (node == NULL)
         return node_error(device, error, "<target> is missing");
-    if (!parse_token(node, "dev", &disk->target, error))
+    if (!parse_known_attributes(node, attributes, error) || !parse_only(node, "tray", "closed", error) ||
+        !parse_token(node, "dev", &disk->target, error))
         return FALSE;
     if (disk->target == NULL || strlen(disk->target) < 3 || strlen(disk->target) > 4 ||
         strspn(disk->target, G_CSET_a_2_z) != strlen(disk->target))
@@ -166,7 +171,7 @@ parse_disk(xmlNode *device, DomainDef *def, GError **error)
                                         "alias",    "backingStore", "mirror", NULL};
     g_autoptr(DomainDisk) disk = g_new0(DomainDisk, 1);
     guint type = 0, kind = 0;
-    if (!parse_known_children(device, known, error) ||
+    if (!parse_known_children(device, known, error) || !parse_only(device, "model", "virtio", error) ||
         !node_enum(device, "type", storage_types, &type, error) ||
         !node_enum(device, "device", devices, &kind, error))
         return FALSE;
@@ -210,10 +215,12 @@ parse_controller(xmlNode *device, DomainDef *def, GError **error)
 {
     static const char *const types[] = {"pci", "virtio-serial", "usb", "sata", "ide", NULL};
     static const char *const known[] = {"model", "target", "address", "alias", NULL};
+    static const char *const attributes[] = {"type", "index", "model", NULL};
     g_autoptr(DomainController) controller = g_new0(DomainController, 1);
     controller->index = controller->chassis = controller->port = -1;
     guint type = 0;
-    if (!parse_known_children(device, known, error) || !node_enum(device, "type", types, &type, error) ||
+    if (!parse_known_children(device, known, error) || !parse_known_attributes(device, attributes, error) ||
+        !node_enum(device, "type", types, &type, error) ||
         !node_int(device, "index", &controller->index, error))
         return FALSE;
     controller->type = (DomainControllerType) type;
@@ -222,7 +229,8 @@ parse_controller(xmlNode *device, DomainDef *def, GError **error)
     if (!parse_controller_model(device, controller, error) || !parse_info(device, &controller->info, error))
         return FALSE;
     xmlNode *target = node_child(device, "target");
-    if (target && (!node_int(target, "chassis", &controller->chassis, error) ||
+    if (target && (!parse_only(target, "hotplug", "on", error) ||
+                   !node_int(target, "chassis", &controller->chassis, error) ||
                    !node_int(target, "port", &controller->port, error)))
         return FALSE;
     g_ptr_array_add(def->controllers, g_steal_pointer(&controller));
@@ -256,7 +264,12 @@ parse_mac(xmlNode *device, DomainInterface *interface, GError **error)
 static gboolean
 parse_nic_driver(xmlNode *node, DomainInterface *interface, GError **error)
 {
+    static const char *const attributes[] = {"name", "queues", "ioeventfd", "event_idx", NULL};
+    static const char *const known[] = {"host", "guest", NULL};
     DomainNicFeatures *f = &interface->features;
+    if (!parse_known_attributes(node, attributes, error) || !parse_known_children(node, known, error) ||
+        !parse_only(node, "queues", "1", error) || !parse_only(node, "event_idx", "on", error))
+        return FALSE;
     if (!parse_token(node, "name", &interface->driver_name, error))
         return FALSE;
     xmlNode *host = node_child(node, "host");
@@ -378,9 +391,12 @@ static gboolean
 parse_memballoon(xmlNode *device, DomainDef *def, GError **error)
 {
     static const char *const models[] = {"virtio", "none", NULL};
+    static const char *const known[] = {"stats", "address", "alias", NULL};
     if (def->memballoon.model)
         return node_error(device, error, "there can be only one");
-    if (!parse_choice(device, "model", models, &def->memballoon.model, error))
+    if (!parse_known_children(device, known, error) || !parse_only(device, "autodeflate", "off", error) ||
+        !parse_only(device, "freePageReporting", "off", error) ||
+        !parse_choice(device, "model", models, &def->memballoon.model, error))
         return FALSE;
     if (def->memballoon.model == NULL)
         return node_error(device, error, "attribute 'model' is missing");
@@ -410,6 +426,36 @@ parse_rng(xmlNode *device, DomainDef *def, GError **error)
     return TRUE;
 }
 
+// What every guest has, or what is only the host's: accepted when a document spells it out, and not kept.
+static gboolean
+parse_input(xmlNode *device, GError **error)
+{
+    static const char *const types[] = {"mouse", "keyboard", NULL};
+    static const char *const known[] = {"alias", NULL};
+    g_autofree char *type = NULL;
+    guint ignored = 0;
+    return node_require(device, "type", &type, error) && node_enum(device, "type", types, &ignored, error) &&
+           parse_only(device, "bus", "ps2", error) && parse_known_children(device, known, error);
+}
+
+static gboolean
+parse_audio(xmlNode *device, GError **error)
+{
+    g_autofree char *type = NULL;
+    return node_require(device, "type", &type, error) && parse_only(device, "type", "none", error);
+}
+
+static gboolean
+parse_video(xmlNode *device, GError **error)
+{
+    static const char *const known[] = {"model", "alias", NULL};
+    xmlNode *model = node_child(device, "model");
+    g_autofree char *type = model ? node_attribute(model, "type") : NULL;
+    if (type == NULL)
+        return node_unsupported(device, error, "this device is not supported yet");
+    return parse_only(model, "type", "none", error) && parse_known_children(device, known, error);
+}
+
 static gboolean
 parse_device(xmlNode *device, DomainDef *def, GError **error)
 {
@@ -427,6 +473,12 @@ parse_device(xmlNode *device, DomainDef *def, GError **error)
         return parse_memballoon(device, def, error);
     if (node_is(device, "rng"))
         return parse_rng(device, def, error);
+    if (node_is(device, "input"))
+        return parse_input(device, error);
+    if (node_is(device, "audio"))
+        return parse_audio(device, error);
+    if (node_is(device, "video"))
+        return parse_video(device, error);
     if (node_is(device, "emulator")) {
         g_free(def->emulator);
         def->emulator = node_text(device);
