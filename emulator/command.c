@@ -247,6 +247,16 @@ add_lifecycle(GPtrArray *argv, const DomainDef *def)
         add(argv, "-action", "reboot=shutdown");
 }
 
+// The sleep states that ACPI offers are properties of the chip set's power management.
+static void
+add_suspend(GPtrArray *argv, const DomainDef *def, const char *state, Tristate value)
+{
+    const char *chip = strstr(def->machine, "q35") ? "ICH9-LPC" : "PIIX4_PM";
+    g_autofree char *property = g_strdup_printf("%s.disable_%s=%d", chip, state, value == TRISTATE_OFF);
+    if (value != TRISTATE_ABSENT)
+        add(argv, "-global", property);
+}
+
 static void
 add_boot(GPtrArray *argv, const DomainDef *def)
 {
@@ -278,6 +288,8 @@ emulator_command(const DomainDef *def, const EmulatorRun *run, GError **error)
     if (!add_clock(argv, def, error) || !check_lifecycle(def, error))
         return NULL;
     add_lifecycle(argv, def);
+    add_suspend(argv, def, "s3", def->suspend_to_mem);
+    add_suspend(argv, def, "s4", def->suspend_to_disk);
     add_boot(argv, def);
     if (!emulator_devices(argv, def, run->directory, error))
         return NULL;

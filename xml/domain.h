@@ -248,6 +248,7 @@ struct DomainDef {
     GPtrArray *timers;       // DomainTimer
 
     DomainLifecycle on_poweroff, on_reboot, on_crash;
+    Tristate suspend_to_mem, suspend_to_disk; // <pm>: whether ACPI offers S3 and S4
 
     char *emulator;
     GPtrArray *disks;       // DomainDisk

@@ -146,6 +146,27 @@ format_clock(Writer *writer, const DomainDef *def)
 }
 
 static void
+format_suspend(Writer *writer, const char *name, Tristate value)
+{
+    if (value == TRISTATE_ABSENT)
+        return;
+    writer_begin(writer, name);
+    writer_attribute(writer, "enabled", value == TRISTATE_ON ? "yes" : "no");
+    writer_end(writer);
+}
+
+static void
+format_pm(Writer *writer, const DomainDef *def)
+{
+    if (def->suspend_to_mem == TRISTATE_ABSENT && def->suspend_to_disk == TRISTATE_ABSENT)
+        return;
+    writer_begin(writer, "pm");
+    format_suspend(writer, "suspend-to-mem", def->suspend_to_mem);
+    format_suspend(writer, "suspend-to-disk", def->suspend_to_disk);
+    writer_end(writer);
+}
+
+static void
 format_address(Writer *writer, const DomainAddress *address)
 {
     static const char *const types[] = {NULL, "pci", "drive", "virtio-serial", "usb"};
@@ -446,6 +467,7 @@ format_domain(Writer *writer, const DomainDef *def, guint flags, int id)
     format_features(writer, def);
     format_cpu(writer, &def->cpu);
     format_clock(writer, def);
+    format_pm(writer, def);
     format_devices(writer, def, flags);
     writer_end(writer);
 }

@@ -210,13 +210,20 @@ parse_features(xmlNode *root, DomainDef *def, GError **error)
 }
 
 static gboolean
-parse_pm(xmlNode *root, GError **error)
+parse_suspend(xmlNode *pm, const char *name, Tristate *value, GError **error)
+{
+    xmlNode *node = node_child(pm, name);
+    return node == NULL || node_tristate(node, "enabled", value, error);
+}
+
+static gboolean
+parse_pm(xmlNode *root, DomainDef *def, GError **error)
 {
     static const char *const known[] = {"suspend-to-mem", "suspend-to-disk", NULL};
     xmlNode *pm = node_child(root, "pm");
     return pm == NULL || (parse_known_children(pm, known, error) &&
-                          parse_only(node_child(pm, "suspend-to-mem"), "enabled", "yes", error) &&
-                          parse_only(node_child(pm, "suspend-to-disk"), "enabled", "yes", error));
+                          parse_suspend(pm, "suspend-to-mem", &def->suspend_to_mem, error) &&
+                          parse_suspend(pm, "suspend-to-disk", &def->suspend_to_disk, error));
 }
 
 static gboolean
@@ -367,7 +374,7 @@ parse_root(xmlNode *root, GError **error)
     if (!parse_identity(root, def, error) || !refuse_unsupported(root, error) ||
         !parse_resources(root, def, error) || !parse_os(root, def, error) ||
         !parse_features(root, def, error) || !parse_cpu(root, &def->cpu, error) ||
-        !parse_clock(root, def, error) || !parse_pm(root, error) ||
+        !parse_clock(root, def, error) || !parse_pm(root, def, error) ||
         !parse_lifecycle(root, "on_poweroff", &def->on_poweroff, error) ||
         !parse_lifecycle(root, "on_reboot", &def->on_reboot, error) ||
         !parse_lifecycle(root, "on_crash", &def->on_crash, error) || !parse_devices(root, def, error))
