@@ -6,6 +6,7 @@
 
 #include "driver/domains.h"
 #include "driver/migration/migration.h"
+#include "driver/procedure_names.h"
 
 #define RO   RPC_READ_ONLY_OK
 #define FAST RPC_PRIORITY
@@ -193,7 +194,9 @@ static const RpcProcedure procedures[] = {
 };
 
 const RpcProgram procedures_programs[] = {
-    {.program = RPC_PROGRAM_REMOTE, .version = 1, .procedures = procedures, .n = G_N_ELEMENTS(procedures)},
+    {RPC_PROGRAM_REMOTE, 1, procedures, G_N_ELEMENTS(procedures), procedure_name_remote},
+    // The guest agent's and the monitor's: nothing is served, and refusals say what.
+    {RPC_PROGRAM_QEMU, 1, NULL, 0, procedure_name_qemu},
 };
 const gsize procedures_n_programs = G_N_ELEMENTS(procedures_programs);
 

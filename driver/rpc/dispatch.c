@@ -180,6 +180,17 @@ find_program(RpcServer *server, const RpcHeader *header)
     return NULL;
 }
 
+// Clients print "this function is not supported by the connection driver: " before it.
+static void
+refuse_procedure(const RpcProgram *program, guint number, GError **error)
+{
+    const char *name = program->procedure_name ? program->procedure_name(number) : NULL;
+    if (name)
+        quasar_set_error(error, VIR_ERR_NO_SUPPORT, "%s", name);
+    else
+        quasar_set_error(error, VIR_ERR_NO_SUPPORT, "unknown procedure: %u", number);
+}
+
 // The procedure to run, or NULL and the refusal. `opened`: 0 no, 1 being opened, 2 yes.
 static const RpcProcedure *
 admit(RpcSession *session, const RpcHeader *header, GError **error)
@@ -187,8 +198,8 @@ admit(RpcSession *session, const RpcHeader *header, GError **error)
     const RpcProgram *program = find_program(session->server, header);
     int opened = g_atomic_int_get(&session->opened);
     if (!program) {
-        quasar_set_error(error, VIR_ERR_RPC, "Cannot find program %u version %u", header->program,
-                         header->version);
+        quasar_set_error(error, VIR_ERR_NO_SUPPORT, "program 0x%08x version %u is not served here",
+                         header->program, header->version);
         return NULL;
     }
     if (header->status != RPC_OK) {
@@ -197,7 +208,7 @@ admit(RpcSession *session, const RpcHeader *header, GError **error)
     }
     const RpcProcedure *procedure = rpc_program_find(program, header->procedure);
     if (!procedure || !procedure->handler)
-        quasar_set_error(error, VIR_ERR_NO_SUPPORT, "unknown procedure: %u", header->procedure);
+        refuse_procedure(program, header->procedure, error);
     else if ((procedure->flags & RPC_OPENS) && opened)
         quasar_set_error(error, VIR_ERR_INTERNAL_ERROR, "the connection is open already");
     else if (!(procedure->flags & (RPC_BEFORE_OPEN | RPC_OPENS | RPC_CLOSES)) && opened != 2)

@@ -42,6 +42,8 @@ typedef struct RpcProgram {
     guint32 version;
     const RpcProcedure *procedures; // sorted by number or not
     gsize n;
+    // The API's name of a procedure, served or not, for refusals; NULL: it has none. Static, from any thread.
+    const char *(*procedure_name)(guint number); // may be NULL
 } RpcProgram;
 
 // One row: RPC_PROCEDURE(WIRE_DOMAIN_CREATE, "virDomainCreate", WireDomainArgs, RpcVoid, 0, domain_create).

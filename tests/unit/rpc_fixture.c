@@ -161,7 +161,15 @@ static const RpcProcedure procedures[] = {
     RPC_PROCEDURE(WIRE_CONNECT_CLOSE, "close", RpcVoid, RpcVoid, RPC_READ_ONLY_OK | RPC_CLOSES,
                   handle_nothing),
 };
-const RpcProgram rpc_fixture_program = {RPC_PROGRAM_REMOTE, 1, procedures, G_N_ELEMENTS(procedures)};
+
+static const char *
+procedure_name(guint number)
+{
+    return number == NAMED ? "virNotServed" : NULL;
+}
+
+const RpcProgram rpc_fixture_program = {RPC_PROGRAM_REMOTE, 1, procedures, G_N_ELEMENTS(procedures),
+                                        procedure_name};
 
 const RpcProcedure *
 rpc_fixture_procedure(guint number)

@@ -18,6 +18,7 @@ enum {
     FLOOD = 9006,   // WireIntArgs: sends so many events of FLOOD_EVENT bytes
     SWAP_FD = 9007, // writes a byte into the descriptor that came, returns the other end of a new pair
     STREAM = 9008,  // opens a stream; its other side is fixture->stream_fd
+    NAMED = 9009,   // has a name and no procedure
 };
 #define FLOOD_EVENT 65536
 

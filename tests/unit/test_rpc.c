@@ -37,6 +37,21 @@ errors_come_with_their_codes(void **state)
     assert_echo(client, 7);
 }
 
+static void
+refusals_name_the_function(void **state)
+{
+    static const RpcProcedure known = RPC_PROCEDURE(NAMED, "?", RpcVoid, RpcVoid, 0, NULL);
+    static const RpcProcedure unknown = RPC_PROCEDURE(9999, "?", RpcVoid, RpcVoid, 0, NULL);
+    g_autoptr(RpcClient) client = rpc_client_new(rpc_fixture_connect(*state, FALSE), NULL);
+    g_autoptr(GError) named = NULL, nameless = NULL;
+    assert_false(rpc_client_call(client, &known, NULL, NULL, WAIT_MS, &named));
+    assert_int_equal(quasar_error_code(named), VIR_ERR_NO_SUPPORT);
+    assert_non_null(strstr(named->message, "virNotServed"));
+    assert_false(rpc_client_call(client, &unknown, NULL, NULL, WAIT_MS, &nameless));
+    assert_int_equal(quasar_error_code(nameless), VIR_ERR_NO_SUPPORT);
+    assert_non_null(strstr(nameless->message, "9999"));
+}
+
 // It quotes a name as long as a client may send.
 static void
 long_errors_fit_the_wire(void **state)
@@ -74,8 +89,9 @@ wrong_headers_are_refused(void **state)
 {
     g_autoptr(RpcConnection) connection = connect_raw(*state, FALSE);
     const guint32 remote = RPC_PROGRAM_REMOTE;
-    assert_int_equal(refusal(connection, (RpcHeader){1, 1, ECHO, RPC_CALL, 1, RPC_OK}), VIR_ERR_RPC);
-    assert_int_equal(refusal(connection, (RpcHeader){remote, 2, ECHO, RPC_CALL, 2, RPC_OK}), VIR_ERR_RPC);
+    assert_int_equal(refusal(connection, (RpcHeader){1, 1, ECHO, RPC_CALL, 1, RPC_OK}), VIR_ERR_NO_SUPPORT);
+    assert_int_equal(refusal(connection, (RpcHeader){remote, 2, ECHO, RPC_CALL, 2, RPC_OK}),
+                     VIR_ERR_NO_SUPPORT);
     assert_int_equal(refusal(connection, (RpcHeader){remote, 1, ECHO, RPC_CALL, 3, RPC_ERROR}), VIR_ERR_RPC);
     // Its argument is missing.
     assert_int_equal(refusal(connection, (RpcHeader){remote, 1, ECHO, RPC_CALL, 4, RPC_OK}), VIR_ERR_RPC);
@@ -594,6 +610,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         LIVE(errors_come_with_their_codes),
+        LIVE(refusals_name_the_function),
         cmocka_unit_test(long_errors_fit_the_wire),
         LIVE(wrong_headers_are_refused),
         LIVE(what_nobody_waits_for_is_dropped),
