@@ -36,8 +36,9 @@ def allowed(fault, stage):
     if fault == 'destination-emulator':
         return ['source']
     # The client that hears no answer from the source cancels at the destination, if it reaches it before COMMIT;
-    # and a source that has READY knows nothing of a cut link, and goes on.
-    if (fault, stage) in (('source-daemon', 'released'), ('link', 'released'), ('link', 'ready')):
+    # and a source that has READY knows nothing of a cut link, nor at once of a dead daemon, and goes on.
+    if (fault, stage) in (('source-daemon', 'released'), ('link', 'released'), ('link', 'ready'),
+                          ('destination-daemon', 'ready')):
         return ['source', 'destination']
     return ['destination'] if stage in ('released', 'owned') else ['source']
 
