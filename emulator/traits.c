@@ -114,10 +114,10 @@ emulator_traits_to_json(const EmulatorTraits *traits)
 EmulatorTraits *
 emulator_traits_from_json(json_t *object)
 {
-    const char *arch;
-    int big_endian, page_size, major;
-    json_t *patches, *patch;
-    json_int_t ram_kib;
+    const char *arch = NULL;
+    int big_endian = 0, page_size = 0, major = 0;
+    json_t *patches = NULL, *patch;
+    json_int_t ram_kib = 0;
     size_t i;
     if (!object ||
         json_unpack(object, "{s:s, s:b, s:i, s:i, s:o, s:I}", "arch", &arch, "big-endian", &big_endian,
