@@ -29,7 +29,7 @@
 
 typedef struct {
     char *config; // NULL: the standard file, which need not exist
-    int timeout;  // s without clients and guests after which we end; 0: never
+    int timeout;  // s; read for the sake of libvirt's command lines, without effect yet
     gboolean verbose, version;
 } Arguments;
 
@@ -47,7 +47,7 @@ arguments_parse(Arguments *arguments, int *argc, char ***argv, GError **error)
     const GOptionEntry entries[] = {
         {"config", 'f', 0, G_OPTION_ARG_FILENAME, &arguments->config, "Configuration file", "FILE"},
         {"timeout", 't', 0, G_OPTION_ARG_INT, &arguments->timeout,
-         "End after this time without clients and guests", "SECONDS"},
+         "Accepted as libvirt's daemons do; has no effect yet", "SECONDS"},
         {"verbose", 'v', 0, G_OPTION_ARG_NONE, &arguments->verbose, "Log more", NULL},
         {"version", 'V', 0, G_OPTION_ARG_NONE, &arguments->version, "Show the version", NULL},
         {NULL},
