@@ -325,6 +325,17 @@ tick(Outgoing *out, GError **error)
     return out->ready_heard;
 }
 
+// Each event is taken here. STOP may come after "pre-switchover": QEMU's main thread, which stops the guest for
+// us, lets its migration thread go on while it waits for the CPUs.
+static json_t *
+take_event(Outgoing *out, gint64 deadline, GError **error)
+{
+    json_t *event = qmp_waiter_next(out->waiter, deadline, error);
+    if (event && g_str_equal(json_string_value(json_object_get(event, "event")), "STOP"))
+        out->stopped_us = json_integer_value(json_object_get(event, "at"));
+    return event;
+}
+
 // The next event of the emulator, but no later than `deadline`.
 static json_t *
 next_event(Outgoing *out, gint64 deadline, GError **error)
@@ -332,7 +343,7 @@ next_event(Outgoing *out, gint64 deadline, GError **error)
     for (;;) {
         gint64 slice = MIN(deadline, g_get_monotonic_time() + SLICE_US);
         g_autoptr(GError) problem = NULL;
-        json_t *event = qmp_waiter_next(out->waiter, slice, &problem);
+        json_t *event = take_event(out, slice, &problem);
         if (event)
             return event;
         if (!g_error_matches(problem, QUASAR_ERROR, VIR_ERR_OPERATION_TIMEOUT)) {
@@ -398,10 +409,7 @@ wait_migration(Outgoing *out, const char *status, gint64 deadline, GError **erro
         g_autoptr(json_t) event = next_event(out, deadline, error);
         if (!event)
             return FALSE;
-        const char *got = json_string_value(json_object_get(event, "event"));
-        if (g_str_equal(got, "STOP"))
-            out->stopped_us = json_integer_value(json_object_get(event, "at"));
-        if (!g_str_equal(got, "MIGRATION"))
+        if (!g_str_equal(json_string_value(json_object_get(event, "event")), "MIGRATION"))
             continue;
         const char *now = event_field(event, "status");
         if (g_str_equal(now, status))
@@ -495,7 +503,7 @@ next_of_pass(Outgoing *out, Pass *pass, gint64 deadline, GError **error)
 {
     while (!out->held) {
         g_autoptr(GError) problem = NULL;
-        json_t *event = qmp_waiter_next(out->waiter, MIN(pass->next_us, deadline), &problem);
+        json_t *event = take_event(out, MIN(pass->next_us, deadline), &problem);
         if (event)
             return event;
         if (!g_error_matches(problem, QUASAR_ERROR, VIR_ERR_OPERATION_TIMEOUT) ||
@@ -538,10 +546,7 @@ wait_nearly_there(Outgoing *out, gint64 deadline, GError **error)
         g_autoptr(json_t) event = next_of_pass(out, &pass, deadline, error);
         if (!event)
             return FALSE;
-        const char *got = json_string_value(json_object_get(event, "event"));
         const char *status = event_field(event, "status");
-        if (g_str_equal(got, "STOP"))
-            out->stopped_us = json_integer_value(json_object_get(event, "at"));
         if (g_str_equal(status, "failed") || g_str_equal(status, "cancelled")) {
             set_stream_error(out, status, error);
             return FALSE;
