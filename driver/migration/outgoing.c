@@ -45,6 +45,7 @@ typedef struct {
     gboolean held;      // frames to the guest wait
     gboolean at_switch; // QEMU has come to pre-switchover without our stopping the guest
     gboolean ready_heard;
+    gboolean broken;        // what the emulator sends over a relay does not arrive; the destination may say why
     gboolean answered;      // the destination has said why it fails
     gboolean refused;       // the destination has said so, and has it on its disk
     guint64 bandwidth;      // MiB/s that QEMU was told, 0: no limit
@@ -63,6 +64,7 @@ typedef struct {
 #define SLICE_US        (100 * G_TIME_SPAN_MILLISECOND)
 #define ALIVE_US        G_TIME_SPAN_SECOND
 #define STATS_US        (500 * G_TIME_SPAN_MILLISECOND)
+#define WORDS_MS        200
 
 // How long before the end of the first pass over the memory frames to the guest begin to wait. QEMU may stop
 // an idle guest at that very end, and what it reads for a guest that has stopped is lost.
@@ -382,6 +384,7 @@ wait_job(Outgoing *out, const char *name, const char *job, gint64 deadline, GErr
         if (!g_str_equal(event_field(event, "device"), job))
             continue;
         if (*event_field(event, "error")) {
+            out->broken = TRUE;
             quasar_set_error(error, VIR_ERR_OPERATION_FAILED, "copying disk %s failed: %s",
                              job + strlen("migration-"), event_field(event, "error"));
             return FALSE;
@@ -396,6 +399,7 @@ set_stream_error(Outgoing *out, const char *status, GError **error)
 {
     MonitorMigration migration = {{0}};
     monitor_query_migrate(out->qmp, &migration, NULL);
+    out->broken = TRUE;
     quasar_set_error(error, VIR_ERR_OPERATION_FAILED,
                      "the memory did not reach it (%s); check the link between the hosts",
                      *migration.error_text ? migration.error_text : status);
@@ -641,14 +645,15 @@ static const struct {
     {"last pages", stage_last_pages}, {"release", stage_release},
 };
 
-// When the destination fails, the ends of its sockets are seen before its own words, which are clearer.
+// When the destination fails, the ends of its sockets are seen before its own words, which are clearer. They are
+// waited for only then, since the guest may stand still meanwhile.
 static void
 prefer_its_words(Outgoing *out, GError **error)
 {
     g_autoptr(GError) lost = NULL;
     if (!out->end->control || out->answered || g_atomic_int_get(&out->call) == CALL_ABORTED ||
         !emulator_is_alive(&out->process) ||
-        channel_wait(out->end->control, 2 * (int) (SLICE_US / 1000), NULL) == 0)
+        channel_wait(out->end->control, out->broken ? WORDS_MS : 0, NULL) == 0)
         return;
     g_autoptr(json_t) message = frame_receive(out->end->control, PEER_TIMEOUT_MS, &lost);
     const char *got = json_string_value(json_object_get(message, "type"));

@@ -105,22 +105,24 @@ def pings(world, pinger):
         figures.update(zip(('sent', 'lost', 'longest'), map(int, words.groups())))
 
 
-# A loaded host loses frames of a guest that gets no processor, move or not; a move that loses does so each time.
+# After a longer silence the guest itself loses: its kernel refuses to answer some 250 pings at once (OutErrors of its
+# Icmp statistics), and its ring holds 256 frames. Only a host under other load is silent for so long: then again.
+CONCLUSIVE_MS = 150
 ATTEMPTS = 3
 
 
 def assert_nothing_lost(world, pinger, what, moves):
-    """Calls `moves` under pings and datagrams: none is ever doubled, and in one attempt none is lost."""
+    """Calls `moves` under pings and datagrams: none is lost and none is doubled."""
     world.wait_booted()
     for _ in range(ATTEMPTS):
         with Stream(world.lab) as stream, pings(world, pinger) as figures:
             moves()
-        print('%s: %d datagrams, %d lost, %d doubled, longest silence %.1f ms; %d pings, %d lost, longest %.1f ms' %
-              (what, stream.sent, len(stream.lost), len(stream.doubled), stream.longest * 1000, figures['sent'],
-               figures['lost'], figures['longest'] / 1000))
+        silence_ms = max(stream.longest * 1000, figures['longest'] / 1000)
+        print('%s: %d datagrams, %d lost, %d doubled; %d pings, %d lost; longest silence %.1f ms' %
+              (what, stream.sent, len(stream.lost), len(stream.doubled), figures['sent'], figures['lost'], silence_ms))
         assert stream.sent and figures['sent']
         assert not stream.doubled
-        if not stream.lost and not figures['lost']:
+        if silence_ms <= CONCLUSIVE_MS or not (stream.lost or figures['lost']):
             break
     assert (stream.lost, figures['lost']) == ([], 0)
     world.assert_runs(world.source)
