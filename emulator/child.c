@@ -16,6 +16,7 @@
 #include "base/error.h"
 
 #define OUTPUT_MAX   (4u << 20)
+#define REAP_US      1000
 #define COMPLAINT    512u // bytes of standard error that go into a message
 #define COMPLAIN_MAX (64u << 10)
 
@@ -130,14 +131,25 @@ collect(Child *child, gint64 deadline_us)
     return TRUE;
 }
 
-static int
+static void
 reap(Child *child)
 {
-    int status = -1;
-    while (child->pid > 0 && waitpid(child->pid, &status, 0) < 0 && errno == EINTR)
+    while (waitpid(child->pid, NULL, 0) < 0 && errno == EINTR)
         ;
     child->pid = 0;
-    return status;
+}
+
+// Its pipes are at their end, so it is as good as gone: not worth a descriptor to wait with.
+static gboolean
+reap_by(Child *child, gint64 deadline_us, int *status)
+{
+    while (waitpid(child->pid, status, WNOHANG) != child->pid) {
+        if (g_get_monotonic_time() >= deadline_us)
+            return FALSE;
+        g_usleep(REAP_US);
+    }
+    child->pid = 0;
+    return TRUE;
 }
 
 char *
@@ -164,13 +176,12 @@ child_finish(Child *child, int timeout_ms, char **output, GError **error)
                          OUTPUT_MAX);
         return FALSE;
     }
-    EmulatorProcess process = {.pid = child->pid, .start_time = emulator_start_time(child->pid)};
-    if (!collected || !emulator_wait(&process, left_ms(deadline_us))) {
+    int status;
+    if (!collected || !reap_by(child, deadline_us, &status)) {
         quasar_set_error(error, VIR_ERR_OPERATION_TIMEOUT, "'%s' did not end within %d ms", child->program,
                          timeout_ms);
         return FALSE;
     }
-    int status = reap(child);
     g_autofree char *complaint = child_kill(child);
     if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
         g_autofree char *how = WIFEXITED(status) ? g_strdup_printf("status %d", WEXITSTATUS(status))

@@ -68,9 +68,11 @@ test_larger_than_backing(void **state)
     (void) state;
     g_autofree char *base = make_file("small.raw", "content");
     g_autofree char *top = make_file("large.qcow2", "");
+    g_autoptr(GError) error = NULL;
     g_auto(ImageInfo) info = {0};
-    assert_true(image_create(top, "qcow2", 1 << 20, base, "raw", &user, NULL));
-    assert_true(image_probe(top, "qcow2", &user, &info, NULL));
+    assert_true(image_create(top, "qcow2", 1 << 20, base, "raw", &user, &error));
+    if (!image_probe(top, "qcow2", &user, &info, &error))
+        fail_msg("%s", error->message);
     assert_int_equal(info.virtual_size, 1 << 20);
     assert_string_equal(info.backing_format, "raw");
 }

@@ -6,10 +6,12 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <errno.h>
 #include <glib-unix.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -162,6 +164,9 @@ test_watch_that_was_ended_tells_nothing(void **state)
 int
 main(void)
 {
+    // Every kernel that Debian 12 has knows this call; valgrind 3.19 does not.
+    if (syscall(SYS_pidfd_open, getpid(), 0) < 0 && errno == ENOSYS)
+        return 77; // skipped
     const struct CMUnitTest tests[] = {
         WATCHED(test_last_words_come_before_the_end),
         WATCHED(test_words_that_one_round_has_missed),

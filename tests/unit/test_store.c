@@ -411,26 +411,42 @@ test_damaged_ledger(void **state)
     }
 }
 
-// While the process lives that the file's lock belongs to; here a child, which has its own.
+// The second daemon of a directory, which starts when a byte comes.
+static int
+be_second(const char *prefix, int told)
+{
+    g_autoptr(GError) error = NULL;
+    char byte;
+    if (read(told, &byte, 1) != 1)
+        return 1;
+    Driver *second = driver_new(prefix);
+    gboolean refused = !driver_init(second, NULL, &error) && strstr(error->message, "another virtquasard");
+    driver_free(second);
+    return refused ? 0 : 1;
+}
+
+// While the process lives that the file's lock belongs to; hence another process, from before there are
+// threads.
 static void
 test_one_daemon(void **state)
 {
     (void) state;
     g_autofree char *prefix = make_prefix();
-    g_autoptr(Driver) driver = make_driver(prefix);
+    int ends[2];
+    assert_int_equal(pipe(ends), 0);
     pid_t child = fork();
-    if (child == 0) {
-        g_autoptr(GError) error = NULL;
-        Driver *second = driver_new(prefix);
-        gboolean refused =
-            !driver_init(second, NULL, &error) && strstr(error->message, "another virtquasard");
-        _exit(refused ? 0 : 1);
-    }
+    if (child == 0)
+        _exit(be_second(prefix, ends[0]));
+    Driver *driver = make_driver(prefix);
+    assert_int_equal(write(ends[1], "", 1), 1);
     int status;
     assert_int_equal(waitpid(child, &status, 0), child);
     assert_int_equal(status, 0);
     assert_true(driver_should_autostart(driver));
     assert_false(driver_should_autostart(driver));
+    driver_free(driver);
+    close(ends[0]);
+    close(ends[1]);
     nftw(prefix, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
 }
 
