@@ -6,16 +6,7 @@
 
 #include "base/error.h"
 
-static struct {
-    OwnershipHook ownership;
-    gpointer ownership_data;
-    DomainStoppedHook stopped;
-    gpointer stopped_data;
-    DomainResumedHook resumed;
-    gpointer resumed_data;
-    DestroyHook destroy;
-    gpointer destroy_data;
-} hooks;
+static const DomainHooks no_hooks, *hooks = &no_hooks;
 
 Domain *
 domain_new(Driver *driver, const DomainDef *def)
@@ -136,57 +127,35 @@ domain_clear_messages(Domain *domain)
 }
 
 void
-domain_set_ownership_hook(OwnershipHook hook, gpointer data)
+domain_set_hooks(const DomainHooks *set)
 {
-    hooks.ownership = hook;
-    hooks.ownership_data = data;
+    hooks = set;
 }
 
 gboolean
 domain_may_run(Domain *domain, GError **error)
 {
-    return !hooks.ownership || hooks.ownership(domain, hooks.ownership_data, error);
-}
-
-void
-domain_set_stopped_hook(DomainStoppedHook hook, gpointer data)
-{
-    hooks.stopped = hook;
-    hooks.stopped_data = data;
+    return !hooks->may_run || hooks->may_run(domain, error);
 }
 
 void
 domain_call_stopped_hook(Domain *domain, int reason)
 {
-    if (hooks.stopped)
-        hooks.stopped(domain, reason, hooks.stopped_data);
-}
-
-void
-domain_set_resumed_hook(DomainResumedHook hook, gpointer data)
-{
-    hooks.resumed = hook;
-    hooks.resumed_data = data;
+    if (hooks->stopped)
+        hooks->stopped(domain, reason);
 }
 
 void
 domain_call_resumed_hook(Domain *domain)
 {
-    if (hooks.resumed)
-        hooks.resumed(domain, hooks.resumed_data);
-}
-
-void
-domain_set_destroy_hook(DestroyHook hook, gpointer data)
-{
-    hooks.destroy = hook;
-    hooks.destroy_data = data;
+    if (hooks->resumed)
+        hooks->resumed(domain);
 }
 
 gboolean
 domain_call_destroy_hook(Domain *domain, GError **error)
 {
-    return !hooks.destroy || hooks.destroy(domain, hooks.destroy_data, error);
+    return !hooks->destroy || hooks->destroy(domain, error);
 }
 
 char *

@@ -101,28 +101,26 @@ void domain_event_init(Domain *domain, DomainEvent *event, int id);
 void domain_add_message(Domain *domain, const char *message);
 void domain_clear_messages(Domain *domain);
 
-// The gate before anything that makes the guest run or opens its disks for writing: VIR_ERR_OPERATION_INVALID
-// with the reason while a handoff is open. The hook is migration's; it is called with the domain locked and
-// must not block.
-typedef gboolean (*OwnershipHook)(Domain *domain, gpointer data, GError **error);
-void domain_set_ownership_hook(OwnershipHook hook, gpointer data);
+// What migration has a say in. Set once, before the first guest; a NULL member has no say.
+typedef struct {
+    // The gate before anything that makes the guest run or opens its disks for writing: FALSE with
+    // VIR_ERR_OPERATION_INVALID and the reason while a handoff is open. Domain locked; must not block.
+    gboolean (*may_run)(Domain *domain, GError **error);
+    // A domain's emulator is gone: by its own death, by destroy, or while no daemon watched; not when
+    // migration itself ends it. Domain locked, its run-time fields not yet cleared; must not block.
+    void (*stopped)(Domain *domain, int reason);
+    // A RESUME event that this process did not cause; an emulator that does not own its guest is killed.
+    void (*resumed)(Domain *domain);
+    // `destroy` is a vote while a handoff is open: called without the lock, before anything is killed; may
+    // block. FALSE refuses the destroy.
+    gboolean (*destroy)(Domain *domain, GError **error);
+} DomainHooks;
+
+// `hooks` must stay.
+void domain_set_hooks(const DomainHooks *hooks);
 gboolean domain_may_run(Domain *domain, GError **error);
-
-// Told (lock held, before the run-time fields are cleared) that a domain's emulator is gone: by its own
-// death, by destroy, or while no daemon watched. Not when migration itself ends it. Must not block; migration
-// ends its job there, or has its thread do so.
-typedef void (*DomainStoppedHook)(Domain *domain, int reason, gpointer data);
-void domain_set_stopped_hook(DomainStoppedHook hook, gpointer data);
 void domain_call_stopped_hook(Domain *domain, int reason);
-// A RESUME event that this process did not cause; migration kills an emulator that does not own its guest.
-typedef void (*DomainResumedHook)(Domain *domain, gpointer data);
-void domain_set_resumed_hook(DomainResumedHook hook, gpointer data);
 void domain_call_resumed_hook(Domain *domain);
-
-// `destroy` is a vote while a handoff is open: called without the lock, before anything is killed; may block.
-// FALSE refuses the destroy.
-typedef gboolean (*DestroyHook)(Domain *domain, gpointer data, GError **error);
-void domain_set_destroy_hook(DestroyHook hook, gpointer data);
 gboolean domain_call_destroy_hook(Domain *domain, GError **error);
 
 // Paths; the caller frees.

@@ -279,26 +279,27 @@ powerdown(Domain *domain, gboolean reboot, GError **error)
     return ok;
 }
 
+static gboolean
+press_power_button(Domain *domain, gboolean reboot, unsigned int other_ways, GError **error)
+{
+    if (other_ways == 0)
+        return powerdown(domain, reboot, error);
+    quasar_set_error(error, VIR_ERR_ARGUMENT_UNSUPPORTED, "only the ACPI power button can %s this guest",
+                     reboot ? "reboot" : "shut down");
+    return FALSE;
+}
+
 gboolean
 lifecycle_shutdown(Domain *domain, unsigned int flags, GError **error)
 {
-    if (flags & ~(unsigned int) VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN) {
-        quasar_set_error(error, VIR_ERR_ARGUMENT_UNSUPPORTED,
-                         "only the ACPI power button can shut this guest down");
-        return FALSE;
-    }
-    return powerdown(domain, FALSE, error);
+    return press_power_button(domain, FALSE, flags & ~(unsigned int) VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN,
+                              error);
 }
 
 gboolean
 lifecycle_reboot(Domain *domain, unsigned int flags, GError **error)
 {
-    if (flags & ~(unsigned int) VIR_DOMAIN_REBOOT_ACPI_POWER_BTN) {
-        quasar_set_error(error, VIR_ERR_ARGUMENT_UNSUPPORTED,
-                         "only the ACPI power button can reboot this guest");
-        return FALSE;
-    }
-    return powerdown(domain, TRUE, error);
+    return press_power_button(domain, TRUE, flags & ~(unsigned int) VIR_DOMAIN_REBOOT_ACPI_POWER_BTN, error);
 }
 
 gboolean

@@ -28,7 +28,7 @@ forbids(const Domain *domain, const Handoff *handoff)
 }
 
 static gboolean
-may_run(Domain *domain, gpointer data, GError **error)
+may_run(Domain *domain, GError **error)
 {
     g_autofree char *directory = handoff_directory(domain->driver->state_dir);
     g_autofree char *uuid = domain_uuid_format(domain->uuid);
@@ -54,7 +54,7 @@ may_run(Domain *domain, gpointer data, GError **error)
 // A RESUME that nobody here asked for, on a side that does not own the guest: two would run. It is killed at
 // once.
 static void
-kill_disowned(Domain *domain, gpointer data)
+kill_disowned(Domain *domain)
 {
     g_autofree char *directory = handoff_directory(domain->driver->state_dir);
     g_autofree char *uuid = domain_uuid_format(domain->uuid);
@@ -70,7 +70,7 @@ kill_disowned(Domain *domain, gpointer data)
 
 // A guest that is on its way here ends by a vote against its move.
 static gboolean
-vote(Domain *domain, gpointer data, GError **error)
+vote(Domain *domain, GError **error)
 {
     g_autofree char *uuid = domain_uuid_format(domain->uuid);
     g_autoptr(Incoming) incoming = incoming_by_uuid(uuid);
@@ -86,7 +86,7 @@ vote(Domain *domain, gpointer data, GError **error)
 }
 
 static void
-stopped(Domain *domain, int reason, gpointer data)
+stopped(Domain *domain, int reason)
 {
     incoming_emulator_ended(domain);
 }
@@ -269,10 +269,9 @@ resolve_show_undecided(Domain *domain, const Handoff *handoff)
 void
 resolve_start(Driver *driver)
 {
-    domain_set_ownership_hook(may_run, NULL);
-    domain_set_resumed_hook(kill_disowned, NULL);
-    domain_set_destroy_hook(vote, NULL);
-    domain_set_stopped_hook(stopped, NULL);
+    static const DomainHooks hooks = {
+        .may_run = may_run, .stopped = stopped, .resumed = kill_disowned, .destroy = vote};
+    domain_set_hooks(&hooks);
     g_autofree char *directory = handoff_directory(driver->state_dir);
     g_autoptr(GError) error = NULL;
     g_auto(GStrv) damaged = NULL;
