@@ -159,24 +159,3 @@ certificates_load(const char *directory, const char *owner, const char *name)
     g_assert_no_error(error);
     return credentials;
 }
-
-char *
-test_directory_new(void)
-{
-    g_autoptr(GError) error = NULL;
-    char *directory = g_dir_make_tmp("quasar-test-XXXXXX", &error);
-    g_assert_no_error(error);
-    return directory;
-}
-
-void
-test_directory_free(char *directory)
-{
-    g_autoptr(GDir) dir = g_dir_open(directory, 0, NULL);
-    for (const char *name; (name = g_dir_read_name(dir));) {
-        g_autofree char *path = g_build_filename(directory, name, NULL);
-        unlink(path);
-    }
-    rmdir(directory);
-    g_free(directory);
-}

@@ -27,7 +27,3 @@ void authority_revoke_last(Authority *authority);
 
 // What somebody loads who trusts `directory`'s authority and shows the certificate NAME of `owner`'s.
 TlsCredentials *certificates_load(const char *directory, const char *owner, const char *name);
-
-// A directory for the files, and its removal with them.
-char *test_directory_new(void);
-void test_directory_free(char *directory);

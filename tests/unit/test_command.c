@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "emulator/command.h"
+#include "tests/unit/files.h"
 
 static const EmulatorRun run = {.directory = "/run/guest,1", .loses_tcg_stores = TRUE};
 
@@ -57,21 +58,6 @@ lines(char **argv)
     return g_string_free(text, FALSE);
 }
 
-static void
-compare_or_write(const char *path, const char *text)
-{
-    g_autofree char *expected = NULL;
-    if (g_getenv("QUASAR_REGENERATE")) {
-        assert_true(g_file_set_contents(path, text, -1, NULL));
-        return;
-    }
-    if (!g_file_get_contents(path, &expected, NULL, NULL))
-        fail_msg("%s is missing", path);
-    if (strcmp(expected, text) != 0)
-        print_error("%s\n", path);
-    assert_string_equal(text, expected);
-}
-
 // What is written back to disk gives the same guest again, and is itself written back the same.
 static void
 check_fixed_point(const DomainDef *def, const char *expected)
@@ -99,7 +85,7 @@ check_pair(const char *path)
     g_autofree char *output = g_strconcat(stem, argv ? ".args" : ".err", NULL);
     g_autofree char *text =
         argv ? lines(argv) : g_strdup_printf("%d %s\n", quasar_error_code(error), error->message);
-    compare_or_write(output, text);
+    test_compare_document(output, text);
     if (argv)
         check_fixed_point(def, text);
 }

@@ -14,6 +14,7 @@
 
 #include "base/error.h"
 #include "emulator/image.h"
+#include "tests/unit/files.h"
 
 // SHA-256 of "abc" (FIPS 180-4's example).
 #define ABC_SHA256 "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
@@ -255,8 +256,7 @@ set_up(void **state)
     (void) state;
     assert_true(
         emulator_user_lookup(geteuid() == 0 ? "65534" : NULL, geteuid() == 0 ? "65534" : NULL, &user, NULL));
-    directory = g_dir_make_tmp("quasar-image-XXXXXX", NULL);
-    assert_non_null(directory);
+    directory = test_directory_new();
     return chmod(directory, 0755);
 }
 
@@ -264,11 +264,8 @@ static int
 tear_down(void **state)
 {
     (void) state;
-    const char *argv[] = {"rm", "-rf", directory, NULL};
-    gboolean ok =
-        g_spawn_sync(NULL, (char **) argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, NULL, NULL, NULL, NULL);
-    g_free(directory);
-    return ok ? 0 : -1;
+    test_directory_free(directory);
+    return 0;
 }
 
 int

@@ -13,6 +13,7 @@
 
 #include "base/error.h"
 #include "emulator/probe.h"
+#include "tests/unit/files.h"
 
 static EmulatorUser user;
 static char *directory;
@@ -192,8 +193,7 @@ set_up(void **state)
     (void) state;
     assert_true(
         emulator_user_lookup(geteuid() == 0 ? "65534" : NULL, geteuid() == 0 ? "65534" : NULL, &user, NULL));
-    directory = g_dir_make_tmp("quasar-probe-XXXXXX", NULL);
-    assert_non_null(directory);
+    directory = test_directory_new();
     assert_int_equal(chmod(directory, 0755), 0);
     g_autofree char *runs = g_build_filename(directory, "runs", NULL);
     assert_true(g_file_set_contents(runs, "", -1, NULL));
@@ -204,11 +204,8 @@ static int
 tear_down(void **state)
 {
     (void) state;
-    const char *argv[] = {"rm", "-rf", directory, NULL};
-    gboolean ok =
-        g_spawn_sync(NULL, (char **) argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, NULL, NULL, NULL, NULL);
-    g_free(directory);
-    return ok ? 0 : -1;
+    test_directory_free(directory);
+    return 0;
 }
 
 int

@@ -13,6 +13,7 @@
 #include "base/error.h"
 #include "driver/rpc/remote.h"
 #include "tests/unit/certificates.h"
+#include "tests/unit/files.h"
 #include "tests/unit/rpc_fixture.h"
 
 static void

@@ -16,6 +16,7 @@
 
 #include "base/error.h"
 #include "tests/unit/certificates.h"
+#include "tests/unit/files.h"
 #include "tests/unit/rpc_fixture.h"
 
 static char *here, *elsewhere;

@@ -8,7 +8,6 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
-#include <ftw.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -19,27 +18,13 @@
 #include "driver/domains.h"
 #include "driver/process_images.h"
 #include "driver/store.h"
+#include "tests/unit/files.h"
 
 #define XML(name, uuid)                                                                                      \
     "<domain type='qemu'><name>" name "</name><uuid>" uuid "</uuid><memory>65536</memory><vcpu>1</vcpu>"     \
     "<os><type arch='x86_64' machine='pc-q35-7.2'>hvm</type></os></domain>"
 #define UUID_WEB   "6ba7b810-9dad-11d1-80b4-00c04fd430c8"
 #define UUID_OTHER "6ba7b811-9dad-11d1-80b4-00c04fd430c8"
-
-static char *
-make_prefix(void)
-{
-    return g_dir_make_tmp("quasar-store-XXXXXX", NULL);
-}
-
-static int
-remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-    (void) st;
-    (void) type;
-    (void) ftw;
-    return remove(path);
-}
 
 static Driver *
 make_driver(const char *prefix)
@@ -66,7 +51,7 @@ static void
 test_definition_and_autostart(void **state)
 {
     (void) state;
-    g_autofree char *prefix = make_prefix();
+    char *prefix = test_directory_new();
     {
         g_autoptr(Driver) driver = make_driver(prefix);
         g_autoptr(Domain) domain = add(driver, XML("web", UUID_WEB), NULL);
@@ -96,7 +81,7 @@ test_definition_and_autostart(void **state)
     g_autoptr(Driver) driver = make_driver(prefix);
     store_load(driver);
     assert_int_equal(domain_list_count(driver->domains).inactive, 0);
-    nftw(prefix, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+    test_directory_free(prefix);
 }
 
 static DomainDef *
@@ -156,7 +141,7 @@ static void
 test_older_definition_does_not_win(void **state)
 {
     (void) state;
-    g_autofree char *prefix = make_prefix();
+    char *prefix = test_directory_new();
     {
         g_autoptr(Driver) driver = make_driver(prefix);
         g_autoptr(Domain) domain = add(driver, XML("web", UUID_WEB), NULL);
@@ -184,14 +169,14 @@ test_older_definition_does_not_win(void **state)
         g_autofree char *next = definition_on_disk(domain);
         assert_non_null(strstr(next, "<title>third</title>"));
     }
-    nftw(prefix, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+    test_directory_free(prefix);
 }
 
 static void
 test_failed_define_leaves_the_former(void **state)
 {
     (void) state;
-    g_autofree char *prefix = make_prefix();
+    char *prefix = test_directory_new();
     {
         g_autoptr(Driver) driver = make_driver(prefix);
         g_autoptr(Domain) domain = add(driver, XML("web", UUID_WEB), NULL);
@@ -215,14 +200,14 @@ test_failed_define_leaves_the_former(void **state)
         g_autofree char *text = definition_on_disk(domain);
         assert_non_null(strstr(text, "<title>former</title>"));
     }
-    nftw(prefix, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+    test_directory_free(prefix);
 }
 
 static void
 test_status_round_trip(void **state)
 {
     (void) state;
-    g_autofree char *prefix = make_prefix();
+    char *prefix = test_directory_new();
     g_autofree char *path = NULL;
     {
         g_autoptr(Driver) driver = make_driver(prefix);
@@ -253,14 +238,14 @@ test_status_round_trip(void **state)
         assert_true(job_stats(domain, FALSE, &stats));
         assert_int_equal(stats.operation, VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT);
     }
-    nftw(prefix, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+    test_directory_free(prefix);
 }
 
 static void
 test_lost_guest_is_cleaned_up(void **state)
 {
     (void) state;
-    g_autofree char *prefix = make_prefix();
+    char *prefix = test_directory_new();
     {
         g_autoptr(Driver) driver = make_driver(prefix);
         g_autoptr(Domain) domain = add(driver, XML("web", UUID_WEB), NULL);
@@ -282,14 +267,14 @@ test_lost_guest_is_cleaned_up(void **state)
     assert_int_equal(domain->reason, VIR_DOMAIN_SHUTOFF_CRASHED);
     g_autofree char *status = domain_status_path(domain);
     assert_false(g_file_test(status, G_FILE_TEST_EXISTS));
-    nftw(prefix, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+    test_directory_free(prefix);
 }
 
 static void
 test_list(void **state)
 {
     (void) state;
-    g_autofree char *prefix = make_prefix();
+    char *prefix = test_directory_new();
     g_autoptr(GError) error = NULL;
     g_autoptr(Driver) driver = make_driver(prefix);
     g_autoptr(Domain) web = add(driver, XML("web", UUID_WEB), NULL);
@@ -307,7 +292,7 @@ test_list(void **state)
     assert_int_equal(off->len, 1);
     domain_list_remove(driver->domains, web);
     assert_null(domain_list_by_name(driver->domains, "web", NULL));
-    nftw(prefix, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+    test_directory_free(prefix);
 }
 
 static DomainDef *
@@ -355,7 +340,7 @@ test_images_are_given_back(void **state)
     (void) state;
     if (geteuid() != 0)
         skip();
-    g_autofree char *prefix = make_prefix();
+    char *prefix = test_directory_new();
     g_autofree char *path = g_build_filename(prefix, "image", NULL);
     g_autofree char *link = g_build_filename(prefix, "link", NULL);
     assert_true(g_file_set_contents(path, "content", -1, NULL));
@@ -388,7 +373,7 @@ test_images_are_given_back(void **state)
         assert_int_equal(quasar_error_code(error), VIR_ERR_SYSTEM_ERROR);
         assert_non_null(strstr(error->message, "/nowhere/image"));
     }
-    nftw(prefix, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+    test_directory_free(prefix);
 }
 
 static void
@@ -397,7 +382,7 @@ test_damaged_ledger(void **state)
     static const char *const texts[] = {"", "{", "[]", "{\"images\": {\"/a\": {\"uid\": 1}}}"};
     (void) state;
     for (gsize i = 0; i < G_N_ELEMENTS(texts); i++) {
-        g_autofree char *prefix = make_prefix();
+        char *prefix = test_directory_new();
         g_autofree char *path = g_build_filename(prefix, "image-owners.json", NULL);
         g_autofree char *aside = g_strconcat(path, ".damaged", NULL);
         assert_true(g_file_set_contents(path, texts[i], -1, NULL));
@@ -407,7 +392,7 @@ test_damaged_ledger(void **state)
         assert_non_null(ledger);
         assert_false(g_file_test(path, G_FILE_TEST_EXISTS));
         assert_true(g_file_test(aside, G_FILE_TEST_EXISTS));
-        nftw(prefix, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+        test_directory_free(prefix);
     }
 }
 
@@ -431,7 +416,7 @@ static void
 test_one_daemon(void **state)
 {
     (void) state;
-    g_autofree char *prefix = make_prefix();
+    char *prefix = test_directory_new();
     int ends[2];
     assert_int_equal(pipe(ends), 0);
     pid_t child = fork();
@@ -447,7 +432,7 @@ test_one_daemon(void **state)
     driver_free(driver);
     close(ends[0]);
     close(ends[1]);
-    nftw(prefix, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+    test_directory_free(prefix);
 }
 
 int

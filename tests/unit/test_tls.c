@@ -12,6 +12,7 @@
 
 #include "base/error.h"
 #include "tests/unit/certificates.h"
+#include "tests/unit/files.h"
 
 static char *here, *elsewhere; // two authorities' directories
 static Authority *authority;

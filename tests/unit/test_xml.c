@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "tests/unit/files.h"
 #include "xml/capabilities.h"
 #include "xml/domain.h"
 #include "xml/metadata.h"
@@ -64,21 +65,6 @@ network_format(const char *xml, GError **error)
 typedef char *(*Convert)(const char *xml, GError **error);
 
 static void
-compare_or_write(const char *path, const char *text)
-{
-    g_autofree char *expected = NULL;
-    if (g_getenv("QUASAR_REGENERATE")) {
-        assert_true(g_file_set_contents(path, text, -1, NULL));
-        return;
-    }
-    if (!g_file_get_contents(path, &expected, NULL, NULL))
-        fail_msg("%s is missing", path);
-    if (strcmp(expected, text) != 0)
-        print_error("%s\n", path);
-    assert_string_equal(text, expected);
-}
-
-static void
 check_pair(const char *path, Convert convert)
 {
     g_autoptr(GError) error = NULL;
@@ -91,13 +77,13 @@ check_pair(const char *path, Convert convert)
     if (text) {
         g_autofree char *again = convert(text, &error);
         g_autofree char *out = g_strconcat(stem, ".out.xml", NULL);
-        compare_or_write(out, text);
+        test_compare_document(out, text);
         assert_string_equal(again, text);
         return;
     }
     g_autofree char *err = g_strconcat(stem, ".err", NULL);
     g_autofree char *message = g_strdup_printf("%d %s\n", quasar_error_code(error), error->message);
-    compare_or_write(err, message);
+    test_compare_document(err, message);
 }
 
 static void
