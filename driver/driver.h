@@ -44,6 +44,7 @@ typedef struct Driver {
     TlsCredentials *credentials; // what we show as a server; NULL: no certificates, no TLS
     TlsCredentials
         *client_credentials; // what we show to the hosts that we connect to; NULL: no migration from here
+    guint16 tls_port;        // where we listen for clients and other hosts, if we have credentials
     Config *config;
 } Driver;
 

@@ -120,15 +120,15 @@ listen_tls(RpcServer *server, Driver *driver, GError **error)
 {
     const char *const *allowed = NULL;
     const char *address = NULL;
-    guint16 port = 16514;
 
+    driver->tls_port = RPC_TLS_PORT;
     if (!driver->credentials)
         return TRUE;
     if (!config_string(driver->config, "listen_addr", &address, error) ||
-        !listen_port(driver->config, &port, error) ||
+        !listen_port(driver->config, &driver->tls_port, error) ||
         !config_list(driver->config, "tls_allowed_dn_list", &allowed, error))
         return FALSE;
-    return rpc_server_listen_tls(server, address, port, driver->credentials, allowed, error);
+    return rpc_server_listen_tls(server, address, driver->tls_port, driver->credentials, allowed, error);
 }
 
 gboolean

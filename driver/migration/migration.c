@@ -8,7 +8,6 @@
 #include "base/error.h"
 #include "base/fault.h"
 #include "base/file.h"
-#include "driver/config.h"
 #include "driver/migration/cookie.h"
 #include "driver/migration/conversation.h"
 #include "driver/migration/departure.h"
@@ -23,7 +22,6 @@
 #include "driver/rpc/session.h"
 #include "emulator/launch.h"
 
-#define DEFAULT_TLS_PORT 16514
 
 // What First light carries out; everything else is refused by name, so that nobody believes it done.
 #define SUPPORTED_FLAGS                                                                                      \
@@ -101,13 +99,9 @@ migration_own_address(Driver *driver, GError **error)
                          "expects them and restart virtquasard");
         return NULL;
     }
-    gint64 port = DEFAULT_TLS_PORT;
-    const char *text = NULL;
-    if (driver->config && config_string(driver->config, "tls_port", &text, NULL) && text)
-        port = g_ascii_strtoll(text, NULL, 10);
     PeerAddress *address = g_new0(PeerAddress, 1);
     address->addresses = peer_local_addresses();
-    address->port = (guint16) port;
+    address->port = driver->tls_port;
     tls_credentials_sha256(driver->credentials, address->sha256);
     return address;
 }

@@ -30,7 +30,6 @@
 #define CALL_TIMEOUT_MS           30000
 #define KEEPALIVE_INTERVAL_MS     5000
 #define KEEPALIVE_GIVE_UP_MS      30000
-#define DEFAULT_TLS_PORT          16514
 #define DEFAULT_SOCKET            "/run/libvirt/virtquasard-sock"
 #define FEATURE_PROGRAM_KEEPALIVE 10
 
@@ -421,7 +420,7 @@ target_parse(Target *target, const char *uri, GError **error)
     }
     const char *host = g_uri_get_host(parsed);
     target->host = host && *host ? g_strdup(host) : NULL;
-    target->port = g_uri_get_port(parsed) > 0 ? g_uri_get_port(parsed) : DEFAULT_TLS_PORT;
+    target->port = g_uri_get_port(parsed) > 0 ? g_uri_get_port(parsed) : RPC_TLS_PORT;
     target->socket_path = g_strdup(g_hash_table_lookup(params, "socket"));
     target->pki_path = g_strdup(g_hash_table_lookup(params, "pkipath"));
     target->name = server_name(scheme[0], g_uri_get_path(parsed), params);

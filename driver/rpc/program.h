@@ -10,6 +10,8 @@
 #define RPC_PROGRAM_QEMU      0x20008087u
 #define RPC_PROGRAM_KEEPALIVE 0x6b656570u
 
+#define RPC_TLS_PORT 16514 // of libvirt, unless configured
+
 typedef struct RpcCall RpcCall;
 typedef struct RpcSession RpcSession;
 
