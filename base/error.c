@@ -52,16 +52,17 @@ set_error(GError **error, virErrorNumber code, char *message)
     g_free(message);
 }
 
-void
+gboolean
 quasar_set_error(GError **error, virErrorNumber code, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
     set_error(error, code, g_strdup_vprintf(format, args));
     va_end(args);
+    return FALSE;
 }
 
-void
+gboolean
 quasar_set_system_error(GError **error, int errnum, const char *format, ...)
 {
     va_list args;
@@ -69,6 +70,7 @@ quasar_set_system_error(GError **error, int errnum, const char *format, ...)
     g_autofree char *what = g_strdup_vprintf(format, args);
     va_end(args);
     set_error(error, VIR_ERR_SYSTEM_ERROR, g_strdup_printf("%s: %s", what, g_strerror(errnum)));
+    return FALSE;
 }
 
 virErrorNumber

@@ -12,11 +12,11 @@
 
 GQuark quasar_error_quark(void);
 
-// Sets *error (which may be NULL) unless it is set already.
-void quasar_set_error(GError **error, virErrorNumber code, const char *format, ...) G_GNUC_PRINTF(3, 4);
+// Sets *error (which may be NULL) unless it is set already. Returns FALSE, for functions that fail with it.
+gboolean quasar_set_error(GError **error, virErrorNumber code, const char *format, ...) G_GNUC_PRINTF(3, 4);
 
 // As above, and appends ": " and the text of errnum; code is VIR_ERR_SYSTEM_ERROR.
-void quasar_set_system_error(GError **error, int errnum, const char *format, ...) G_GNUC_PRINTF(3, 4);
+gboolean quasar_set_system_error(GError **error, int errnum, const char *format, ...) G_GNUC_PRINTF(3, 4);
 
 // The libvirt code of any GError; errors that are not ours (GIO, GLib) are VIR_ERR_INTERNAL_ERROR.
 virErrorNumber quasar_error_code(const GError *error);
