@@ -11,6 +11,7 @@
 #include "driver/domains.h"
 #include "driver/lifecycle.h"
 #include "driver/migration/disks.h"
+#include "driver/migration/moved.h"
 #include "driver/migration/nics.h"
 #include "driver/process.h"
 #include "emulator/monitor.h"
@@ -115,6 +116,7 @@ departure_leave(Driver *driver, Handoff *handoff, GError **error)
         domain_unlock(domain);
     }
     disks_supersede(handoff->images);
+    moved_note(driver->state_dir, handoff);
     if (domain && handoff->undefine_source)
         undefine(domain);
     handoff->left = TRUE;

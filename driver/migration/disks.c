@@ -250,11 +250,17 @@ disks_adjust(DomainDef *def, const Cookie *cookie)
     }
 }
 
+char *
+disks_superseded_path(const char *path)
+{
+    return g_strconcat(path, ".superseded", NULL);
+}
+
 void
 disks_supersede(char **paths)
 {
     for (char **path = paths; path && *path; path++) {
-        g_autofree char *old = g_strconcat(*path, ".superseded", NULL);
+        g_autofree char *old = disks_superseded_path(*path);
         g_autoptr(GError) error = NULL;
         if (g_rename(*path, old) < 0 && errno != ENOENT)
             g_warning("cannot rename %s: %s", *path, g_strerror(errno));

@@ -31,7 +31,10 @@ gboolean disks_check_read_only(const DomainDef *def, GError **error);
 // Destination: makes the definition's images agree with what was created (a full copy has no backing file).
 void disks_adjust(DomainDef *def, const Cookie *cookie);
 
-// Source, after the guest has gone: renames each image that travelled to PATH.superseded, replacing an older
+// What an image is called once its guest has left. Caller frees.
+char *disks_superseded_path(const char *path);
+
+// Source, after the guest has gone: renames each image that travelled to that name, replacing an older
 // one of that name, so that nothing here opens it by mistake and the guest can come home to PATH. A path that
 // is not there was renamed before.
 void disks_supersede(char **paths);

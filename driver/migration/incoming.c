@@ -14,6 +14,7 @@
 #include "driver/domains.h"
 #include "driver/lifecycle.h"
 #include "driver/migration/departure.h"
+#include "driver/migration/moved.h"
 #include "driver/migration/nics.h"
 #include "driver/process.h"
 #include "driver/store.h"
@@ -502,6 +503,8 @@ incoming_book(Incoming *incoming)
         book_crashed(incoming, xml_path);
     else if (due)
         book_running(incoming, keep);
+    if (due)
+        moved_forget(incoming->driver->state_dir, incoming->uuid);
 }
 
 void

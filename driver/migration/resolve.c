@@ -10,6 +10,7 @@
 #include "driver/domains.h"
 #include "driver/migration/departure.h"
 #include "driver/migration/incoming.h"
+#include "driver/migration/moved.h"
 #include "driver/migration/peer.h"
 #include "emulator/launch.h"
 
@@ -48,7 +49,7 @@ may_run(Domain *domain, GError **error)
                          handoff ? handoff_state_name(handoff->state) : problem->message);
         return FALSE;
     }
-    return TRUE;
+    return domain_is_active(domain) || moved_check(domain->driver->state_dir, uuid, domain->name, error);
 }
 
 // A RESUME that nobody here asked for, on a side that does not own the guest: two would run. It is killed at

@@ -6,10 +6,12 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <glib/gstdio.h>
 #include <string.h>
 
 #include "base/error.h"
 #include "driver/migration/disks.h"
+#include "driver/migration/moved.h"
 
 #define IMAGES "/var/lib/libvirt/images/"
 
@@ -98,6 +100,50 @@ test_disk_too_many(void **state)
     assert_int_equal(quasar_error_code(error), VIR_ERR_OPERATION_FAILED);
 }
 
+static char *
+touch(const char *directory, const char *name)
+{
+    char *path = g_build_filename(directory, name, NULL);
+    assert_true(g_file_set_contents(path, "", 0, NULL));
+    return path;
+}
+
+// Whoever looks for a guest that has left is told of its way, as long as its images are where the move put
+// them.
+static void
+test_guest_that_has_moved(void **state)
+{
+    g_autofree char *directory = g_dir_make_tmp("quasar-moved-XXXXXX", NULL);
+    g_autofree char *image = touch(directory, "web.qcow2");
+    g_autofree char *old = disks_superseded_path(image);
+    char *images[] = {image, NULL};
+    Handoff handoff = {
+        .uuid = "6ba7b810-9dad-11d1-80b4-00c04fd430c8", .peer_host = "hostB", .images = images};
+    g_autoptr(GError) error = NULL;
+    assert_true(moved_check(directory, handoff.uuid, "web", NULL));
+    disks_supersede(images);
+    assert_true(moved_check(directory, handoff.uuid, "web", NULL));
+    moved_note(directory, &handoff);
+    assert_false(moved_check(directory, handoff.uuid, "web", &error));
+    assert_int_equal(quasar_error_code(error), VIR_ERR_OPERATION_INVALID);
+    assert_non_null(strstr(error->message, "moved to hostB"));
+    assert_non_null(strstr(error->message, old));
+    assert_int_equal(g_rename(old, image), 0);
+    assert_true(moved_check(directory, handoff.uuid, "web", NULL));
+    disks_supersede(images);
+    moved_forget(directory, handoff.uuid);
+    assert_true(moved_check(directory, handoff.uuid, "web", NULL));
+    moved_forget(directory, handoff.uuid);
+    // A host without a name, and a note that is none.
+    handoff.peer_host = NULL;
+    moved_note(directory, &handoff);
+    assert_false(moved_check(directory, handoff.uuid, "web", NULL));
+    g_autofree char *notes = g_build_filename(directory, "moved", NULL);
+    g_autofree char *note = touch(notes, handoff.uuid);
+    assert_true(moved_check(directory, handoff.uuid, "web", NULL));
+    assert_int_equal(g_unlink(note) | g_rmdir(notes) | g_unlink(old) | g_rmdir(directory), 0);
+}
+
 int
 main(void)
 {
@@ -105,6 +151,7 @@ main(void)
         cmocka_unit_test(test_same_disks),
         cmocka_unit_test(test_other_disks),
         cmocka_unit_test(test_disk_too_many),
+        cmocka_unit_test(test_guest_that_has_moved),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
