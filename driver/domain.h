@@ -52,6 +52,7 @@ struct Domain {
     gboolean stop_expected;        // a STOP event that we caused is to come
     gboolean resume_expected;      // the same of RESUME
     gboolean incoming;             // waits for a migration stream; not a guest yet
+    int reason_before;             // incoming: why it was shut off before, and is again if it does not arrive
     gint64 stopped_us, resumed_us; // of the last STOP and RESUME events, g_get_monotonic_time(); 0: none
 
     GPtrArray *messages;  // char*: what virDomainGetMessages shows

@@ -34,10 +34,25 @@ begin(Domain *domain, JobType type, GError **error)
     return FALSE;
 }
 
+// At once: the move has the job, and whoever waits for that would act on a guest that has just arrived.
+static gboolean
+check_arrived(Domain *domain, GError **error)
+{
+    domain_lock(domain);
+    gboolean arrived = !domain->incoming;
+    domain_unlock(domain);
+    if (!arrived)
+        quasar_set_error(error, VIR_ERR_OPERATION_INVALID,
+                         "domain '%s' is still being moved here; wait until it has arrived, or call the move "
+                         "off at its old host with virsh domjobabort",
+                         domain->name);
+    return arrived;
+}
+
 static gboolean
 begin_active(Domain *domain, JobType type, GError **error)
 {
-    if (!begin(domain, type, error))
+    if (!check_arrived(domain, error) || !begin(domain, type, error))
         return FALSE;
     if (domain_check_active(domain, error))
         return TRUE;
@@ -173,7 +188,8 @@ start_locked(Domain *domain, DomainDef *def, unsigned int flags, GError **error)
 gboolean
 lifecycle_start(Domain *domain, unsigned int flags, GError **error)
 {
-    if (!check_start_flags(flags, error) || !begin(domain, JOB_MODIFY, error))
+    if (!check_start_flags(flags, error) || !check_arrived(domain, error) ||
+        !begin(domain, JOB_MODIFY, error))
         return FALSE;
     gboolean ok = FALSE;
     if (domain_is_active(domain))
@@ -338,8 +354,6 @@ lifecycle_resume(Domain *domain, GError **error)
     gboolean ok = FALSE;
     if (!domain_may_run(domain, error)) {
         // The gate's own words say why.
-    } else if (domain->incoming) {
-        quasar_set_error(error, VIR_ERR_OPERATION_INVALID, "the guest is still being moved here");
     } else if (domain->state == VIR_DOMAIN_RUNNING) {
         quasar_set_error(error, VIR_ERR_OPERATION_INVALID, "domain is already running");
     } else {

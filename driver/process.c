@@ -338,6 +338,7 @@ begin_run(Domain *domain, DomainDef *def, gboolean incoming)
     domain->live = def;
     domain->generation++;
     domain->incoming = incoming;
+    domain->reason_before = domain->reason;
     domain->starting = TRUE;
     domain->destroying = domain->shutdown_seen = domain->shutdown_by_guest = domain->fake_reboot = FALSE;
     domain->reboot_ended = FALSE;
@@ -497,6 +498,9 @@ process_cleanup(Domain *domain, int shutoff_reason)
     images_give_back(domain);
     store_remove_status(domain);
     job_end_inherited(domain, VIR_DOMAIN_JOB_FAILED);
+    // A guest that did not arrive has not ended here either.
+    if (domain->incoming)
+        shutoff_reason = domain->reason_before;
     domain->pid = 0;
     domain->pid_start = 0;
     domain->starting = FALSE;

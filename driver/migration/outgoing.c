@@ -271,7 +271,7 @@ run_stages(Outgoing *out, GError **error)
         if (outgoing_check_abort(out, error) && stages[i].run(out, error))
             continue;
         g_message("migration of %s: failed at \"%s\"", out->domain->name, stages[i].name);
-        outgoing_prefer_its_words(out, error);
+        outgoing_explain_end(out, error);
         take_back(out);
         return FALSE;
     }

@@ -54,8 +54,8 @@ gboolean outgoing_say(Outgoing *out, const char *type, GError **error);
 // The destination's next word must be `type`, or it is "refused", which it has on its disk.
 gboolean outgoing_hear(Outgoing *out, const char *type, gint64 deadline_us, GError **error);
 
-// Replaces the error by what the destination says of it, if that is clearer.
-void outgoing_prefer_its_words(Outgoing *out, GError **error);
+// Replaces the error by what is clearer: that the guest was destroyed, or what the destination says.
+void outgoing_explain_end(Outgoing *out, GError **error);
 
 // What is due between two waits for an event.
 gboolean outgoing_tick(Outgoing *out, GError **error);

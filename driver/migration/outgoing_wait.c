@@ -7,9 +7,10 @@
 #include "base/error.h"
 #include "driver/migration/peer.h"
 
-#define ALIVE_US G_TIME_SPAN_SECOND
-#define STATS_US (500 * G_TIME_SPAN_MILLISECOND)
-#define WORDS_MS 200
+#define ALIVE_US         G_TIME_SPAN_SECOND
+#define STATS_US         (500 * G_TIME_SPAN_MILLISECOND)
+#define WORDS_MS         200
+#define RUNNING_WORDS_MS 2000
 
 typedef gboolean (*StageFunc)(Outgoing *out, GError **error);
 
@@ -204,15 +205,40 @@ outgoing_wait_migration(Outgoing *out, const char *status, gint64 deadline, GErr
     }
 }
 
-// When the destination fails, the ends of its sockets are seen before its own words, which are clearer. They
-// are waited for only then, since the guest may stand still meanwhile.
+static gboolean
+was_destroyed(Outgoing *out)
+{
+    domain_lock(out->domain);
+    gboolean destroyed = out->domain->destroying;
+    domain_unlock(out->domain);
+    return destroyed;
+}
+
+// They are waited for only when a stream broke, and not long if the guest stands still meanwhile.
+static int
+words_limit_ms(const Outgoing *out)
+{
+    if (!out->broken)
+        return 0;
+    return out->deadline_us || !out->options->live ? WORDS_MS : RUNNING_WORDS_MS;
+}
+
+// When the destination fails, the ends of its sockets are seen before its own words, which are clearer; when
+// the guest is destroyed here, so are the ends of its emulator's.
 void
-outgoing_prefer_its_words(Outgoing *out, GError **error)
+outgoing_explain_end(Outgoing *out, GError **error)
 {
     g_autoptr(GError) lost = NULL;
-    if (!out->end->control || out->answered || g_atomic_int_get(&out->call) == CALL_ABORTED ||
-        !emulator_is_alive(&out->process) ||
-        channel_wait(out->end->control, out->broken ? WORDS_MS : 0, NULL) == 0)
+    if (out->answered || g_atomic_int_get(&out->call) == CALL_ABORTED)
+        return;
+    if (was_destroyed(out)) {
+        g_clear_error(error);
+        quasar_set_error(error, VIR_ERR_OPERATION_ABORTED, "domain '%s' was destroyed during its migration",
+                         out->domain->name);
+        return;
+    }
+    if (!out->end->control || !emulator_is_alive(&out->process) ||
+        channel_wait(out->end->control, words_limit_ms(out), NULL) == 0)
         return;
     g_autoptr(json_t) message = frame_receive(out->end->control, PEER_TIMEOUT_MS, &lost);
     const char *got = json_string_value(json_object_get(message, "type"));

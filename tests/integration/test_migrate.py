@@ -240,6 +240,76 @@ def test_job_is_shown_on_both_hosts(world):
     world.assert_runs(world.destination)
 
 
+def test_guest_that_has_left_is_not_started(world):
+    """Its old host says where it is, until it comes home or its old image is put back."""
+    world.wait_booted()
+    _, source = world.move()
+    started = world.lab.virsh(source, 'start', 'web')
+    assert started.returncode != 0
+    for word in ('has moved to %s' % world.source, '/%s.superseded' % IMAGE,
+                 'virsh -c quasar+tls://%s/system migrate --live web quasar+tls://%s/system' % (world.source, source)):
+        assert word in started.stderr
+    assert world.state(source) == 'shut off (migrated)'
+    world.move()
+    os.unlink(world.lab.path(source, IMAGE + '.superseded'))
+    world.assert_runs(source)
+
+
+@pytest.mark.parametrize('place', ['source', 'destination'])
+@pytest.mark.parametrize('held', [True, False])
+def test_guest_is_destroyed_on_its_way(world, place, held):
+    """The client hears of it, and a guest that did not arrive leaves its host as it was."""
+    world.wait_booted()
+    world.move()
+    source, destination = world.source, world.destination
+    host = source if place == 'source' else destination
+    if held:
+        world.hold(source, 'src-ram')
+    client = world.migrate('--bandwidth', '1')
+    try:
+        if held:
+            world.wait_held(source, 'src-ram', client)
+        else:
+            lab_library.wait_for('the memory to be on its way', lambda: 'Memory remaining' in world.lab.virsh(
+                source, 'domjobinfo', 'web').stdout, 30)
+        destroyed = world.lab.virsh(host, 'destroy', 'web')
+        assert destroyed.returncode == 0, destroyed.stderr
+    finally:
+        world.let_go(source)
+    if place == 'source':
+        errors = refused(world, client, "domain 'web' was destroyed during its migration", 'shut off here')
+        assert world.state(source) == 'shut off (destroyed)'
+    else:
+        errors = refused(world, client, 'it was destroyed at the destination', 'runs on here')
+    assert 'link' not in errors
+    assert world.state(destination) == 'shut off (migrated)'
+    world.assert_no_leftovers(destination, False, False)
+    if place == 'source':
+        world.start(source)
+    else:
+        world.assert_runs(source)
+
+
+@pytest.mark.parametrize('command', ['resume', 'suspend', 'reset', 'shutdown'])
+def test_guest_on_its_way_is_not_touched(world, command):
+    """Refused at once: the move, which has the job, stands still until this has been answered."""
+    world.wait_booted()
+    source, destination = world.source, world.destination
+    world.hold(source, 'src-ram')
+    client = world.migrate()
+    try:
+        world.wait_held(source, 'src-ram', client)
+        touched = world.lab.virsh(destination, command, 'web')
+        assert world.state(destination) == 'paused (migrating)'
+    finally:
+        world.let_go(source)
+    assert touched.returncode != 0 and 'still being moved here' in touched.stderr
+    errors = world.hear_end(client, 60)
+    assert client.returncode == 0, errors
+    world.wait_settled(20)
+    world.assert_runs(destination)
+
+
 def test_second_migration_at_once_is_refused(world):
     world.wait_booted()
     world.hold(world.source, 'src-ram')
