@@ -24,7 +24,10 @@ p2p_connect(Driver *driver, const char *uri, GError **error)
 {
     RpcClient *client = rpc_client_connect(uri, driver->client_credentials, error);
     if (!client) {
-        g_prefix_error(error, "cannot reach the destination %s: ", uri);
+        // What is said of a URI names it.
+        if (error && !g_error_matches(*error, QUASAR_ERROR, VIR_ERR_INVALID_ARG) &&
+            !g_error_matches(*error, QUASAR_ERROR, VIR_ERR_NO_CONNECT))
+            g_prefix_error(error, "cannot reach the destination %s: ", uri);
         return NULL;
     }
     P2pDestination *destination = g_new0(P2pDestination, 1);

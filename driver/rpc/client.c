@@ -30,6 +30,7 @@
 #define CALL_TIMEOUT_MS           30000
 #define KEEPALIVE_INTERVAL_MS     5000
 #define KEEPALIVE_GIVE_UP_MS      30000
+#define OWN_SCHEME                "quasar"
 #define DEFAULT_SOCKET            "/run/libvirt/virtquasard-sock"
 #define FEATURE_PROGRAM_KEEPALIVE 10
 
@@ -414,7 +415,9 @@ target_parse(Target *target, const char *uri, GError **error)
         return FALSE;
     }
     g_auto(GStrv) scheme = g_strsplit(g_uri_get_scheme(parsed), "+", 2);
-    if (!g_str_equal(scheme[0], "quasar")) {
+    // Users of libvirt's QEMU driver know their hosts as qemu+tls://HOST/system; what answers is seen by its
+    // taking our name.
+    if (!g_str_equal(scheme[0], OWN_SCHEME) && !g_str_equal(scheme[0], "qemu")) {
         quasar_set_error(error, VIR_ERR_INVALID_ARG, "'%s' is no quasar:// URI", uri);
         return FALSE;
     }
@@ -423,7 +426,7 @@ target_parse(Target *target, const char *uri, GError **error)
     target->port = g_uri_get_port(parsed) > 0 ? g_uri_get_port(parsed) : RPC_TLS_PORT;
     target->socket_path = g_strdup(g_hash_table_lookup(params, "socket"));
     target->pki_path = g_strdup(g_hash_table_lookup(params, "pkipath"));
-    target->name = server_name(scheme[0], g_uri_get_path(parsed), params);
+    target->name = server_name(OWN_SCHEME, g_uri_get_path(parsed), params);
     return parse_transport(target, scheme[1], uri, error);
 }
 
@@ -546,6 +549,17 @@ open_session(RpcClient *client, char *name, GError **error)
     return rpc_client_call(client, &open, &args, NULL, CALL_TIMEOUT_MS, error);
 }
 
+// A daemon that does not know our name is most likely another one.
+static void
+explain_refusal(const Target *target, GError **error)
+{
+    if (!g_error_matches(*error, QUASAR_ERROR, VIR_ERR_NO_CONNECT))
+        return;
+    g_autoptr(GError) said = g_steal_pointer(error);
+    quasar_set_error(error, VIR_ERR_NO_CONNECT, "%s at %s: is it virtquasard that answers there? It says: %s",
+                     target->name, target->host ? target->host : "this host", said->message);
+}
+
 RpcClient *
 rpc_client_connect(const char *uri, TlsCredentials *credentials, GError **error)
 {
@@ -565,5 +579,10 @@ rpc_client_connect(const char *uri, TlsCredentials *credentials, GError **error)
         return NULL;
     }
     g_autoptr(RpcClient) client = rpc_client_new(fd, tls);
-    return open_session(client, target.name, error) ? g_steal_pointer(&client) : NULL;
+    g_autoptr(GError) problem = NULL;
+    if (open_session(client, target.name, &problem))
+        return g_steal_pointer(&client);
+    explain_refusal(&target, &problem);
+    g_propagate_error(error, g_steal_pointer(&problem));
+    return NULL;
 }

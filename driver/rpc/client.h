@@ -11,8 +11,9 @@
 typedef struct RpcClient RpcClient;
 
 // `uri`: quasar[+tls|+unix]://[host[:port]]/path?socket=PATH&pkipath=... With a host and no transport it is
-// TLS. Does AUTH_LIST, feature 10 and CONNECT_OPEN (the URI without transport, host and client-side
-// parameters). `credentials` is needed for TLS only. The server's certificate must name the host.
+// TLS. The scheme may be qemu as well. Does AUTH_LIST, feature 10 and CONNECT_OPEN (the URI without
+// transport, host and client-side parameters). `credentials` is needed for TLS only. The server's certificate
+// must name the host.
 RpcClient *rpc_client_connect(const char *uri, TlsCredentials *credentials, GError **error);
 
 // Over a connected socket (taken over), without CONNECT_OPEN; tests.

@@ -27,9 +27,9 @@ def assert_guest_is_sound(guest):
     assert guest.guest_get('disk').strip().endswith('errors 0')
 
 
-@pytest.mark.parametrize('how', [[], ['--p2p']])
-def test_move(guest, how):
-    result = guest.virsh('hostA', 'migrate', '--live', *how, 'web', 'quasar+tls://hostB/system', timeout=120)
+@pytest.mark.parametrize('how, scheme', [([], 'quasar'), (['--p2p'], 'quasar'), (['--p2p'], 'qemu')])
+def test_move(guest, how, scheme):
+    result = guest.virsh('hostA', 'migrate', '--live', *how, 'web', scheme + '+tls://hostB/system', timeout=120)
     assert result.returncode == 0, result.stderr
     assert_runs_only_on(guest, 'hostB')
     assert_guest_is_sound(guest)

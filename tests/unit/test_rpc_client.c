@@ -27,7 +27,8 @@ bad_uris_say_what_is_wrong(void **state)
         {"quasar+tls://hostB:99999/system", "no URI"},
         {"quasar+tls://hostB:port/system", "no URI"},
         {"quasar+tls://[::1/system", "no URI"},
-        {"qemu+tls://hostB/system", "no quasar:// URI"},
+        {"qemus+tls://hostB/system", "no quasar:// URI"},
+        {"qemu+ssh://hostB/system", "use quasar+tls://hostB/system"},
         {"http://hostB/", "no quasar:// URI"},
         {"quasar+tls:///system", "names no host"},
         {"quasar+unix://hostB/system", "use quasar+tls://hostB/system"},
@@ -100,6 +101,11 @@ unix_sockets_are_reached(void **state)
     g_autoptr(RpcClient) reader = connect_to(restricted, "", &error);
     assert_null(error);
     assert_echo(reader, 2);
+    // As users of another driver would say it; the server is asked for by its own name.
+    g_autofree char *foreign = g_strdup_printf("qemu+unix:///system?socket=%s", path);
+    g_autoptr(RpcClient) other = rpc_client_connect(foreign, NULL, &error);
+    assert_null(error);
+    assert_echo(other, 2);
     assert_false(writes(reader, &denied));
     assert_int_equal(quasar_error_code(denied), VIR_ERR_OPERATION_DENIED);
     test_directory_free(directory);
@@ -114,7 +120,8 @@ what_the_server_refuses_is_passed_on(void **state)
     rpc_fixture_run(*state, listen_unix, &(Listen){path, FALSE});
     assert_null(connect_to(path, "&web=1%202", &error));
     assert_int_equal(quasar_error_code(error), VIR_ERR_NO_CONNECT);
-    assert_non_null(strstr(error->message, "quasar:///system?web=1%202"));
+    assert_non_null(strstr(error->message, "quasar:///system?web=1%202 at this host"));
+    assert_non_null(strstr(error->message, "virtquasard"));
     test_directory_free(directory);
 }
 
