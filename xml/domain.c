@@ -7,6 +7,8 @@
 #include "base/error.h"
 #include "xml/node.h"
 
+#define NAME_LENGTH_MAX 200
+
 void
 domain_image_free(DomainImage *image)
 {
@@ -205,15 +207,19 @@ domain_mac_format(const guint8 mac[6])
     return g_strdup_printf("%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
 }
 
-gboolean
-domain_name_is_valid(const char *name)
+const char *
+domain_name_problem(const char *name)
 {
-    if (name == NULL || *name == '\0' || *name == '.' || strlen(name) > 200)
-        return FALSE;
+    if (name == NULL || strspn(name, " ") == strlen(name))
+        return "is empty";
+    if (*name == '.')
+        return "begins with '.'";
+    if (strlen(name) > NAME_LENGTH_MAX)
+        return "is longer than 200 bytes";
     for (const char *at = name; *at; at++)
         if (*at == '/' || g_ascii_iscntrl(*at))
-            return FALSE;
-    return strspn(name, " ") < strlen(name);
+            return *at == '/' ? "contains '/'" : "contains a control character";
+    return NULL;
 }
 
 gboolean

@@ -334,8 +334,9 @@ const char *domain_controller_type_name(DomainControllerType type);
 // The MAC as 52:54:00:aa:bb:cc. Caller frees.
 char *domain_mac_format(const guint8 mac[6]);
 
-// A name that can be a file name and a QEMU name: not empty, no '/', control characters or leading '.'.
-gboolean domain_name_is_valid(const char *name);
+// NULL for a name that can be a file name and a QEMU name (as with libvirt it may begin with '-'); else what
+// is wrong with it, in words that follow "the name": empty, too long, '/', control characters, leading '.'.
+const char *domain_name_problem(const char *name);
 
 // Text of a UUID with or without dashes to bytes. false when it is none.
 gboolean domain_uuid_parse(const char *text, guint8 bytes[16]);

@@ -106,8 +106,10 @@ parse_identity(xmlNode *root, DomainDef *def, GError **error)
     def->name = node_child_text(root, "name");
     if (def->name == NULL)
         return node_error(root, error, "<name> is missing");
-    if (!domain_name_is_valid(def->name))
-        return node_error(node_child(root, "name"), error, "'%s' cannot be a domain's name", def->name);
+    const char *problem = domain_name_problem(def->name);
+    if (problem)
+        return node_error(node_child(root, "name"), error, "'%s' cannot be a domain's name, it %s", def->name,
+                          problem);
     g_autofree char *uuid = node_child_text(root, "uuid");
     if (uuid) {
         if (!domain_uuid_parse(g_strstrip(uuid), def->uuid_bytes))

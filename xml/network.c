@@ -48,7 +48,7 @@ static gboolean
 parse_names(NetworkDef *def, xmlNode *root, GError **error)
 {
     def->name = node_child_text(root, "name");
-    if (!domain_name_is_valid(def->name))
+    if (domain_name_problem(def->name))
         return node_error(root, error, "<name> is missing or not usable as a file name");
     g_autofree char *uuid = node_child_text(root, "uuid");
     if (uuid) {

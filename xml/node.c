@@ -259,9 +259,13 @@ unit_bytes(const char *unit, guint64 *bytes)
         const char *name;
         guint64 bytes;
     } units[] = {
-        {"b", 1},         {"bytes", 1},          {"KB", 1000},      {"k", 1024},         {"KiB", 1024},
-        {"MB", 1000000},  {"M", 1 << 20},        {"MiB", 1 << 20},  {"GB", 1000000000},  {"G", 1 << 30},
-        {"GiB", 1 << 30}, {"TB", 1000000000000}, {"T", 1ULL << 40}, {"TiB", 1ULL << 40},
+        {"b", 1},          {"bytes", 1},        {"KB", 1000},
+        {"k", 1024},       {"KiB", 1024},       {"MB", 1000000},
+        {"M", 1 << 20},    {"MiB", 1 << 20},    {"GB", 1000000000},
+        {"G", 1 << 30},    {"GiB", 1 << 30},    {"TB", 1000000000000},
+        {"T", 1ULL << 40}, {"TiB", 1ULL << 40}, {"PB", 1000000000000000},
+        {"P", 1ULL << 50}, {"PiB", 1ULL << 50}, {"EB", 1000000000000000000},
+        {"E", 1ULL << 60}, {"EiB", 1ULL << 60},
     };
     for (gsize i = 0; i < G_N_ELEMENTS(units); i++) {
         if (g_ascii_strcasecmp(unit, units[i].name) == 0) {

@@ -108,8 +108,10 @@ destination_definition(const MigrationParams *params, const Cookie *cookie, GErr
         quasar_set_error(error, VIR_ERR_INVALID_ARG, "the domain XML is of another guest than the migration");
         return NULL;
     }
-    if (params->dname && !domain_name_is_valid(params->dname)) {
-        quasar_set_error(error, VIR_ERR_INVALID_ARG, "'%s' cannot be a domain's name", params->dname);
+    const char *problem = params->dname ? domain_name_problem(params->dname) : NULL;
+    if (problem) {
+        quasar_set_error(error, VIR_ERR_INVALID_ARG, "'%s' cannot be a domain's name, it %s", params->dname,
+                         problem);
         return NULL;
     }
     if (params->dname) {
