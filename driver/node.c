@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "driver/process.h"
 #include "emulator/bundled.h"
 #include "emulator/probe.h"
 #include "xml/capabilities.h"
@@ -173,7 +174,7 @@ node_capabilities(Driver *driver)
     if (probe) {
         guest.arch = probe->arch;
         guest.emulator = probe->path;
-        guest.has_kvm = access("/dev/kvm", F_OK) == 0;
+        guest.has_kvm = process_kvm_usable(driver, NULL);
         guest.machines = (const CapabilitiesMachine *) machines->data;
         guest.n_machines = machines->len;
         capabilities.guests = &guest;
@@ -220,11 +221,12 @@ node_domain_capabilities(Driver *driver, const char *emulator, const char *arch,
                          const char *virt_type, GError **error)
 {
     g_autoptr(EmulatorProbe) probe = node_probe(driver, error);
-    const gboolean kvm = g_strcmp0(virt_type, "kvm") == 0 && access("/dev/kvm", F_OK) == 0;
+    const gboolean kvm = g_strcmp0(virt_type, "kvm") == 0;
 
     if (!probe || !check_wanted("emulator", emulator, probe->path, error) ||
         !check_wanted("architecture", arch, probe->arch, error) ||
-        (!kvm && !check_wanted("virtualization type", virt_type, "qemu", error)))
+        !(kvm ? process_kvm_usable(driver, error)
+              : check_wanted("virtualization type", virt_type, "qemu", error)))
         return NULL;
     const char *canonical = emulator_probe_machine(probe, machine ? machine : "q35");
     if (!canonical) {

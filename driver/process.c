@@ -12,7 +12,6 @@
 #include "driver/store.h"
 #include "emulator/bundled.h"
 #include "emulator/command.h"
-#include "emulator/image.h"
 #include "emulator/launch.h"
 #include "emulator/monitor.h"
 #include "emulator/probe.h"
@@ -42,92 +41,6 @@ emulator_user(const Driver *driver)
     return (EmulatorUser){.uid = driver->emulator_uid, .gid = driver->emulator_gid};
 }
 
-typedef struct {
-    const EmulatorProbe *probe;
-    gboolean tcg;
-} MachineChoice;
-
-// An emulated guest whose owner leaves the version open gets a machine on which it can move to any host.
-static char *
-canonical_machine(const char *arch G_GNUC_UNUSED, const char *machine, gpointer opaque)
-{
-    const MachineChoice *choice = opaque;
-    const char *name = emulator_probe_machine(choice->probe, machine);
-    if (name && choice->tcg && !g_str_equal(name, machine))
-        name = emulator_probe_steady_machine(choice->probe, name);
-    return g_strdup(name);
-}
-
-static gboolean
-probe_format(Driver *driver, DomainImage *image, GError **error)
-{
-    if (!image->path || image->format || !g_file_test(image->path, G_FILE_TEST_EXISTS))
-        return TRUE;
-    const EmulatorUser user = emulator_user(driver);
-    g_auto(ImageInfo) info = {0};
-    if (!image_probe(image->path, NULL, &user, &info, error))
-        return FALSE;
-    if (info.backing_path) {
-        quasar_set_error(error, VIR_ERR_CONFIG_UNSUPPORTED,
-                         "image '%s' names a backing file: give format= in the disk's <driver>", image->path);
-        return FALSE;
-    }
-    image->format = g_strdup(info.format);
-    return TRUE;
-}
-
-// Writes the chain below an image into the definition, each image with its format, so that nothing is left to
-// what a header says later. The image's own format is known here.
-static gboolean
-fill_chain(Driver *driver, DomainImage *image, GError **error)
-{
-    const EmulatorUser user = emulator_user(driver);
-    for (; image->path && !image->backing_terminated; image = image->backing) {
-        if (image->backing)
-            continue;
-        if (g_strcmp0(image->format, "qcow2") != 0 || !g_file_test(image->path, G_FILE_TEST_EXISTS))
-            return TRUE;
-        g_auto(ImageInfo) info = {0};
-        if (!image_probe(image->path, image->format, &user, &info, error))
-            return FALSE;
-        if (!info.backing_path) {
-            image->backing_terminated = TRUE;
-            return TRUE;
-        }
-        if (!info.backing_format) {
-            quasar_set_error(
-                error, VIR_ERR_CONFIG_UNSUPPORTED,
-                "image '%s' does not record the format of its backing file '%s': give it in <backingStore>",
-                image->path, info.backing_path);
-            return FALSE;
-        }
-        image->backing = domain_image_new(image->type, info.backing_path, info.backing_format);
-    }
-    return TRUE;
-}
-
-gboolean
-process_assign(Driver *driver, DomainDef *def, GError **error)
-{
-    const EmulatorUser user = emulator_user(driver);
-    const char *binary = def->emulator ? def->emulator : emulator_default();
-    g_autoptr(EmulatorProbe) probe = emulator_probe(binary, &user, driver->cache_dir, error);
-    if (!probe)
-        return FALSE;
-    MachineChoice choice = {.probe = probe, .tcg = def->virt_type == DOMAIN_VIRT_QEMU};
-    const DomainDefaults defaults = {.arch = probe->arch,
-                                     .emulator = binary,
-                                     .default_machine = "q35",
-                                     .canonical_machine = canonical_machine,
-                                     .opaque = &choice};
-    for (guint i = 0; i < def->disks->len; i++) {
-        DomainDisk *disk = g_ptr_array_index(def->disks, i);
-        if (!probe_format(driver, &disk->image, error) || !fill_chain(driver, &disk->image, error))
-            return FALSE;
-    }
-    return domain_def_assign(def, &defaults, error);
-}
-
 static char **
 build_command(Domain *domain, const DomainDef *def, const ProcessOptions *options, GError **error)
 {
@@ -142,16 +55,6 @@ build_command(Domain *domain, const DomainDef *def, const ProcessOptions *option
                              .loses_tcg_stores = probe->loses_tcg_stores,
                              .ram_kib = options->ram_kib};
     return emulator_command(def, &run, error);
-}
-
-gboolean
-process_check_arrival(Driver *driver, const DomainDef *def, const EmulatorTraits *source, gboolean paused,
-                      GError **error)
-{
-    const EmulatorUser user = emulator_user(driver);
-    g_autoptr(EmulatorProbe) probe = emulator_probe(def->emulator, &user, driver->cache_dir, error);
-    return probe && emulator_traits_may_move(source, probe->traits, def->machine,
-                                             def->virt_type == DOMAIN_VIRT_QEMU, paused, error);
 }
 
 static void

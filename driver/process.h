@@ -44,8 +44,11 @@ int process_end_reason(const Domain *domain);
 gboolean process_reconnect(Domain *domain, GError **error);
 
 // Gives the definition all that it leaves open: addresses, machine version, CPU model, and formats of images
-// (probed once). Blocks.
+// (probed once). VIR_ERR_CONFIG_UNSUPPORTED where it asks for what this host does not have. Blocks.
 gboolean process_assign(Driver *driver, DomainDef *def, GError **error);
+
+// Whether guests of type kvm can run here. VIR_ERR_CONFIG_UNSUPPORTED says why not. Blocks.
+gboolean process_kvm_usable(const Driver *driver, GError **error);
 
 // Whether a guest of this definition (assigned) may come from such an emulator to ours; nothing is started.
 // Blocks.

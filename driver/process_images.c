@@ -149,11 +149,10 @@ needs_lending(const Driver *driver, const struct stat *st, gboolean writable)
 }
 
 static gboolean
-lend(Domain *domain, const char *path, const struct stat *st, gboolean change, GError **error)
+lend(const Driver *driver, const char *user, const char *path, const struct stat *st, gboolean change,
+     GError **error)
 {
-    const Driver *driver = domain->driver;
     ImageLedger *ledger = driver->images;
-    g_autofree char *uuid = domain_uuid_format(domain->uuid);
     Entry *entry = g_hash_table_lookup(ledger->entries, path);
     // The emulator's user's own file: nobody is to get it back.
     if (!entry && !change)
@@ -162,8 +161,8 @@ lend(Domain *domain, const char *path, const struct stat *st, gboolean change, G
         entry = entry_new(st->st_uid, st->st_gid);
         g_hash_table_replace(ledger->entries, g_strdup(path), entry);
     }
-    if (!entry_has(entry, uuid)) {
-        g_ptr_array_add(entry->users, g_steal_pointer(&uuid));
+    if (!entry_has(entry, user)) {
+        g_ptr_array_add(entry->users, g_strdup(user));
         if (!save(ledger, error))
             return FALSE;
     }
@@ -174,19 +173,40 @@ lend(Domain *domain, const char *path, const struct stat *st, gboolean change, G
 }
 
 static gboolean
-lend_file(Domain *domain, const char *path, gboolean writable, GError **error)
+lend_path(const Driver *driver, const char *user, const char *path, gboolean writable, GError **error)
 {
     struct stat st;
     char real[PATH_MAX];
     if (!realpath(path, real) || stat(real, &st) < 0) {
-        quasar_set_system_error(error, errno, "cannot access '%s' of domain '%s'", path, domain->name);
+        quasar_set_system_error(error, errno, "cannot access '%s'", path);
         return FALSE;
     }
-    ImageLedger *ledger = domain->driver->images;
+    ImageLedger *ledger = driver->images;
     g_mutex_lock(&ledger->lock);
-    gboolean ok = lend(domain, real, &st, needs_lending(domain->driver, &st, writable), error);
+    gboolean ok = lend(driver, user, real, &st, needs_lending(driver, &st, writable), error);
     g_mutex_unlock(&ledger->lock);
     return ok;
+}
+
+static gboolean
+lend_file(Domain *domain, const char *path, gboolean writable, GError **error)
+{
+    g_autofree char *uuid = domain_uuid_format(domain->uuid);
+    if (lend_path(domain->driver, uuid, path, writable, error))
+        return TRUE;
+    g_prefix_error(error, "domain '%s': ", domain->name);
+    return FALSE;
+}
+
+gboolean
+images_lend_for_probe(Driver *driver, const char *path, char **loan, GError **error)
+{
+    static gint last;
+    g_autofree char *user = g_strdup_printf("probe-%d", g_atomic_int_add(&last, 1));
+    if (!lend_path(driver, user, path, FALSE, error))
+        return FALSE;
+    *loan = g_steal_pointer(&user);
+    return TRUE;
 }
 
 gboolean
@@ -245,16 +265,22 @@ drop_users(const Driver *driver, gboolean (*ended)(const char *uuid, gpointer da
 }
 
 static gboolean
-is_uuid(const char *uuid, gpointer data)
+is_user(const char *user, gpointer data)
 {
-    return g_str_equal(uuid, data);
+    return g_str_equal(user, data);
 }
 
 void
 images_give_back(Domain *domain)
 {
     g_autofree char *uuid = domain_uuid_format(domain->uuid);
-    drop_users(domain->driver, is_uuid, uuid);
+    drop_users(domain->driver, is_user, uuid);
+}
+
+void
+images_end_probe(Driver *driver, char *loan)
+{
+    drop_users(driver, is_user, loan);
 }
 
 static gboolean

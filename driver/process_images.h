@@ -27,6 +27,11 @@ gboolean images_lend(Domain *domain, const DomainDef *def, GError **error);
 // Ends this guest's use of all that it was lent. A file whose owner was changed meanwhile is left alone.
 void images_give_back(Domain *domain);
 
+// So that an image can be looked at which only its owner may read: lends it, if it must be, until
+// images_end_probe() is told of *loan (caller frees). A crash in between is mended as for guests.
+gboolean images_lend_for_probe(Driver *driver, const char *path, char **loan, GError **error);
+void images_end_probe(Driver *driver, char *loan);
+
 // After a restart, when the running guests are known: ends the use of those that are not among them.
 void images_give_back_unused(Driver *driver);
 

@@ -68,6 +68,15 @@ emulator_probe_machine(const EmulatorProbe *probe, const char *name)
     return NULL;
 }
 
+gboolean
+emulator_probe_has_cpu_model(const EmulatorProbe *probe, const char *name)
+{
+    for (guint i = 0; i < probe->cpu_models->len; i++)
+        if (g_str_equal(g_ptr_array_index(probe->cpu_models, i), name))
+            return TRUE;
+    return FALSE;
+}
+
 const char *
 emulator_probe_steady_machine(const EmulatorProbe *probe, const char *name)
 {
@@ -244,7 +253,8 @@ run_binary(const char *path, const EmulatorUser *user, GError **error)
     json_t *answers = ask_with_reader(ends[0], &problem);
     g_autofree char *complaint = child_kill(child);
     if (!answers)
-        quasar_set_error(error, VIR_ERR_INTERNAL_ERROR, "'%s' does not tell what it can do: %s%s%s", path,
+        quasar_set_error(error, VIR_ERR_CONFIG_UNSUPPORTED,
+                         "'%s' does not tell what an emulator tells of itself: %s%s%s", path,
                          problem->message, *complaint ? ": " : "", complaint);
     return answers;
 }
@@ -326,7 +336,8 @@ probe_anew(const char *path, gint64 mtime_ns, gint64 size, const EmulatorUser *u
             return NULL;
         probe = read_answers(path, mtime_ns, size, answers);
         if (!probe) {
-            quasar_set_error(error, VIR_ERR_INTERNAL_ERROR, "'%s' does not answer as an emulator does", path);
+            quasar_set_error(error, VIR_ERR_CONFIG_UNSUPPORTED, "'%s' does not answer as an emulator does",
+                             path);
             return NULL;
         }
         if (cache_directory)

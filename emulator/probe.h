@@ -43,6 +43,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(EmulatorProbe, emulator_probe_unref)
 // The versioned name of a machine or alias ("q35" -> "pc-q35-7.2"); NULL when there is none. Borrowed.
 const char *emulator_probe_machine(const EmulatorProbe *probe, const char *name);
 
+gboolean emulator_probe_has_cpu_model(const EmulatorProbe *probe, const char *name);
+
 // The machine that is the same as this versioned one ("pc-q35-7.2") but counts time alike on every host
 // ("pc-q35-quasar-7.2"); `name` when there is none. Borrowed.
 const char *emulator_probe_steady_machine(const EmulatorProbe *probe, const char *name);

@@ -372,3 +372,72 @@ def test_configuration_that_cannot_be_is_refused(configured, line):
     _, errors = process.communicate(timeout=60)
     assert process.returncode != 0
     assert line.split()[0] in errors
+
+
+def small_guest(places, name, type='qemu', devices='', cpu=''):
+    """The name of a file with a guest that lacks nothing else."""
+    return write(places, 'small.xml', '''<domain type="%s"><name>%s</name><memory unit="MiB">64</memory><vcpu>1</vcpu>
+<os><type arch="x86_64" machine="pc">hvm</type></os>%s<devices>%s</devices></domain>''' % (type, name, cpu, devices))
+
+
+def disk_at(path, format='qcow2'):
+    return ('<disk type="file"><driver name="qemu" type="%s"/><source file="/run/%s"/><target dev="vda"/></disk>'
+            % (format, path))
+
+
+@pytest.mark.parametrize('guest, words', [
+    (dict(devices=disk_at('fake.qcow2')), ("disk 'vda'", '/run/fake.qcow2', 'cannot be read as qcow2')),
+    (dict(devices='<emulator>/nowhere/qemu</emulator>'), ('<emulator> /nowhere/qemu', 'No such file')),
+    (dict(devices='<emulator>/bin/true</emulator>'), ('<emulator> /bin/true', 'without <emulator> it is /')),
+    (dict(cpu='<cpu mode="custom"><model>Nonsense</model></cpu>'), ("CPU model 'Nonsense'", 'virsh domcapabilities')),
+])
+def test_what_this_host_cannot_give_is_refused_when_defined(hosts, guest, words):
+    write(hosts, 'fake.qcow2', 'no header')
+    result = hosts.virsh('hostA', 'define', small_guest(hosts, 'small', **guest))
+    assert result.returncode != 0
+    assert result.stderr.count('error: unsupported configuration: ') == 1
+    for word in words:
+        assert word in result.stderr
+    assert 'small' not in says(hosts, 'list', '--all', '--name')
+
+
+def test_kvm_is_offered_where_the_emulator_can_have_it(hosts):
+    can = hosts.exec('hostA', 'setpriv', '--reuid=libvirt-qemu', '--regid=libvirt-qemu', '--clear-groups', 'sh', '-c',
+                     'exec <>/dev/kvm').returncode == 0
+    assert ("<domain type='kvm'/>" in says(hosts, 'capabilities')) == can
+    assert (hosts.virsh('hostA', 'domcapabilities', '--virttype', 'kvm').returncode == 0) == can
+    defined = hosts.virsh('hostA', 'define', small_guest(hosts, 'small', type='kvm'))
+    hosts.virsh('hostA', 'undefine', 'small')
+    assert (defined.returncode == 0) == can
+    assert can or '/dev/kvm' in defined.stderr and "type='qemu'" in defined.stderr
+
+
+def test_image_that_only_root_may_read(hosts):
+    """As storage pools make them: the emulator's user has it while it is looked at and while the guest runs."""
+    image = hosts.path('hostA', 'var/lib/libvirt/images/private.qcow2')
+    os.makedirs(os.path.dirname(image), exist_ok=True)
+    hosts.must('hostA', 'qemu-img', 'create', '-q', '-f', 'qcow2', '/var/lib/libvirt/images/private.qcow2', '4M')
+    os.chmod(image, 0o600)
+    disk = disk_at('x').replace('/run/x', '/var/lib/libvirt/images/private.qcow2')
+    try:
+        says(hosts, 'define', small_guest(hosts, 'small', devices=disk))
+        assert os.stat(image).st_uid == 0
+        says(hosts, 'start', 'small')
+        assert os.stat(image).st_uid != 0
+        says(hosts, 'destroy', 'small')
+        assert os.stat(image).st_uid == 0
+    finally:
+        hosts.virsh('hostA', 'destroy', 'small')
+        hosts.virsh('hostA', 'undefine', 'small')
+        os.unlink(image)
+
+
+def test_name_that_begins_with_a_dash(hosts):
+    """libvirt lets a guest be called so; virsh wants to be told that it is no option."""
+    try:
+        says(hosts, 'define', small_guest(hosts, '-small'))
+        says(hosts, 'start', '--', '-small')
+        assert says(hosts, 'domstate', '--', '-small').strip() == 'running'
+    finally:
+        hosts.virsh('hostA', 'destroy', '--', '-small')
+        hosts.virsh('hostA', 'undefine', '--', '-small')

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "emulator/access.h"
 #include "emulator/probe.h"
 #include "tests/unit/files.h"
 
@@ -81,7 +82,8 @@ test_real(void **state)
         has_qemu64 |= g_str_equal(model, "qemu64");
         assert_false(g_str_has_suffix(model, "-cpu"));
     }
-    assert_true(has_qemu64);
+    assert_true(has_qemu64 && emulator_probe_has_cpu_model(probe, "qemu64"));
+    assert_false(emulator_probe_has_cpu_model(probe, "qemu6"));
     g_autoptr(EmulatorProbe) again = emulator_probe(path, &user, NULL, &error);
     assert_ptr_equal(again, probe);
 }
@@ -180,11 +182,34 @@ test_failures(void **state)
     // A failed start's own words reach the administrator, and nothing is remembered.
     g_autofree char *broken = make_script("broken", "sh -c 'echo no such library >&2; exit 1'");
     guint before = count_runs();
-    assert_refused(broken, VIR_ERR_INTERNAL_ERROR, "no such library");
-    assert_refused(broken, VIR_ERR_INTERNAL_ERROR, "no such library");
+    assert_refused(broken, VIR_ERR_CONFIG_UNSUPPORTED, "no such library");
+    assert_refused(broken, VIR_ERR_CONFIG_UNSUPPORTED, "no such library");
     assert_int_equal(count_runs(), before + 2);
     g_autofree char *liar = make_script("liar", "echo '{\"QMP\": {}} garbage' >&3");
-    assert_refused(liar, VIR_ERR_INTERNAL_ERROR, liar);
+    assert_refused(liar, VIR_ERR_CONFIG_UNSUPPORTED, liar);
+}
+
+// What counts is whether the emulator's user can open it, whoever asks.
+static void
+test_what_the_user_can_open(void **state)
+{
+    (void) state;
+    g_autofree char *file = g_build_filename(directory, "a device", NULL);
+    g_autofree char *missing = g_build_filename(directory, "missing", NULL);
+    g_autoptr(GError) error = NULL;
+    assert_true(g_file_set_contents(file, "content", -1, NULL));
+    assert_int_equal(chmod(file, 0666), 0);
+    assert_true(emulator_can_open(file, &user, NULL));
+    g_autofree char *content = NULL;
+    assert_true(g_file_get_contents(file, &content, NULL, NULL));
+    assert_string_equal(content, "content");
+    assert_int_equal(chmod(file, 0400), 0);
+    assert_false(emulator_can_open(file, &user, &error));
+    assert_int_equal(quasar_error_code(error), VIR_ERR_CONFIG_UNSUPPORTED);
+    assert_non_null(strstr(error->message, file));
+    assert_int_equal(chmod(directory, 0555), 0);
+    assert_false(emulator_can_open(missing, &user, NULL));
+    assert_int_equal(chmod(directory, 0755), 0);
 }
 
 static int
@@ -219,7 +244,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_real),       cmocka_unit_test(test_memory_cache),
         cmocka_unit_test(test_file_cache), cmocka_unit_test(test_damaged_file_cache),
-        cmocka_unit_test(test_failures),
+        cmocka_unit_test(test_failures),   cmocka_unit_test(test_what_the_user_can_open),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -376,6 +376,48 @@ test_images_are_given_back(void **state)
     test_directory_free(prefix);
 }
 
+// An image that only its owner may read is lent while it is looked at, and no longer; one that all may read
+// is left alone; a crash in between is mended.
+static void
+test_images_are_lent_for_probes(void **state)
+{
+    (void) state;
+    if (geteuid() != 0)
+        skip();
+    char *prefix = test_directory_new();
+    g_autofree char *path = g_build_filename(prefix, "image", NULL);
+    g_autofree char *first = NULL, *second = NULL, *third = NULL, *none = NULL;
+    assert_true(g_file_set_contents(path, "content", -1, NULL));
+    assert_int_equal(chmod(path, 0600) | chown(path, 7, 8), 0);
+    {
+        g_autoptr(Driver) driver = make_lending_driver(prefix);
+        assert_true(images_lend_for_probe(driver, path, &first, NULL));
+        assert_int_equal(owner(path), 65534);
+        // Two at once, and a guest that starts meanwhile.
+        assert_true(images_lend_for_probe(driver, path, &second, NULL));
+        images_end_probe(driver, first);
+        assert_int_equal(owner(path), 65534);
+        lend_to(driver, "web", UUID_WEB, path);
+        images_end_probe(driver, second);
+        assert_int_equal(owner(path), 65534);
+        g_autoptr(Domain) web = domain_list_by_name(driver->domains, "web", NULL);
+        images_give_back(web);
+        assert_int_equal(owner(path), 7);
+        assert_true(images_lend_for_probe(driver, path, &third, NULL));
+    }
+    g_autoptr(Driver) driver = make_lending_driver(prefix);
+    images_give_back_unused(driver);
+    assert_int_equal(owner(path), 7);
+    g_clear_pointer(&third, g_free);
+    assert_int_equal(chmod(path, 0644), 0);
+    assert_true(images_lend_for_probe(driver, path, &third, NULL));
+    assert_int_equal(owner(path), 7);
+    images_end_probe(driver, third);
+    assert_false(images_lend_for_probe(driver, "/nowhere/image", &none, NULL));
+    assert_null(none);
+    test_directory_free(prefix);
+}
+
 static void
 test_damaged_ledger(void **state)
 {
@@ -446,6 +488,7 @@ main(void)
         cmocka_unit_test(test_lost_guest_is_cleaned_up),
         cmocka_unit_test(test_list),
         cmocka_unit_test(test_images_are_given_back),
+        cmocka_unit_test(test_images_are_lent_for_probes),
         cmocka_unit_test(test_damaged_ledger),
         cmocka_unit_test(test_one_daemon),
     };
