@@ -249,6 +249,7 @@ discard(Incoming *incoming)
             job_end_async(incoming->domain, VIR_DOMAIN_JOB_FAILED);
         domain_unlock(incoming->domain);
     }
+    fault_point("dst-discard", NULL);
     g_mutex_lock(&incoming->lock);
     for (guint i = 0; i < incoming->relays->len; i++)
         relay_cut(g_ptr_array_index(incoming->relays, i));
@@ -259,6 +260,8 @@ discard(Incoming *incoming)
         remove_images(incoming->handoff);
         unknown_to_source = !incoming->handoff->claimed;
     }
+    incoming->discarding = FALSE;
+    g_cond_broadcast(&incoming->changed);
     g_mutex_unlock(&incoming->lock);
     // READY was never said, so nothing will ever be committed.
     if (unknown_to_source)
@@ -272,6 +275,7 @@ set_refused(Incoming *incoming, const char *why, GError **error)
     if (!handoff_transition(incoming->handoff, HANDOFF_DESTINATION_REFUSED, error))
         return FALSE;
     incoming->state = INCOMING_REFUSED;
+    incoming->discarding = TRUE;
     incoming->failure = g_strdup(why);
     g_cond_broadcast(&incoming->changed);
     g_message("the migration of %s is refused here: %s",
@@ -448,6 +452,30 @@ persist(Domain *domain)
                           update ? VIR_DOMAIN_EVENT_DEFINED_UPDATED : VIR_DOMAIN_EVENT_DEFINED_ADDED);
 }
 
+// A definition that was here before, and stays, is of disks of an earlier stay: a chain in it that the disk
+// which has come does not have would be opened with it at the next start. With the domain locked.
+static void
+renew_images(Domain *domain)
+{
+    if (!domain->persistent || !domain->live)
+        return;
+    g_autoptr(GError) error = NULL;
+    g_autoptr(DomainDef) arrived = domain_def_copy(domain->live);
+    g_autofree char *before = domain_def_format(domain->persistent, DOMAIN_FORMAT_INACTIVE, -1);
+    for (guint i = 0; i < arrived->disks->len; i++) {
+        DomainDisk *disk = g_ptr_array_index(arrived->disks, i);
+        DomainDisk *kept = domain_find_disk(domain->persistent, disk->target);
+        if (!kept || g_strcmp0(kept->image.path, disk->image.path) != 0)
+            continue;
+        const DomainImage former = kept->image;
+        kept->image = disk->image;
+        disk->image = former;
+    }
+    g_autofree char *after = domain_def_format(domain->persistent, DOMAIN_FORMAT_INACTIVE, -1);
+    if (!g_str_equal(before, after) && !store_save_definition(domain, domain->persistent, &error))
+        g_warning("definition of %s: %s", domain->name, error->message);
+}
+
 // A guest that arrived dead keeps its definition here, beside its disk, whether or not that was asked.
 static void
 book_crashed(Incoming *incoming, const char *xml_path)
@@ -478,6 +506,8 @@ book_running(Incoming *incoming, gboolean keep)
     domain_clear_messages(domain);
     if (keep)
         persist(domain);
+    else
+        renew_images(domain);
     if (domain_is_active(domain) && !store_save_status(domain, &error))
         g_warning("status of %s: %s", domain->name, error->message);
     domain_emit_lifecycle(domain, VIR_DOMAIN_EVENT_STARTED, VIR_DOMAIN_EVENT_STARTED_MIGRATED);
@@ -535,6 +565,9 @@ gboolean
 incoming_close(Incoming *incoming, GError **error)
 {
     g_mutex_lock(&incoming->lock);
+    // The record names what is still to be removed.
+    while (incoming->discarding)
+        g_cond_wait(&incoming->changed, &incoming->lock);
     gboolean ok = !incoming->handoff || handoff_close(incoming->handoff, error);
     if (ok)
         incoming->handoff = NULL;

@@ -42,6 +42,7 @@ typedef struct Incoming {
     GPtrArray *nics;   // Relay*, which outlive the move (nics.h)
     gboolean talking;  // a conversation is under way
     gboolean ready_sent;
+    gboolean discarding;    // refused, and what was made here is not removed yet: another thread is at it
     gboolean crashed;       // it arrived without an emulator that held it
     gboolean booked;        // definition, status and events of its arrival are done
     gint64 resumed_wall_us; // when it was let run here
@@ -86,7 +87,7 @@ void incoming_book(Incoming *incoming);
 void incoming_finish_job(Incoming *incoming, json_t *figures);
 
 // The source's end is durable: removes the record of a guest that has arrived or was refused, and forgets the
-// session. TRUE also when that was done before.
+// session. TRUE also when that was done before. Waits until what a refused move made here is removed.
 gboolean incoming_close(Incoming *incoming, GError **error);
 
 // Whether the guest has arrived; waits for that or its refusal.

@@ -59,6 +59,11 @@ def refused(world, client, *words):
     return errors
 
 
+def wait_memory_moves(world, host):
+    lab_library.wait_for('the memory to be on its way', lambda: 'Memory remaining' in world.lab.virsh(
+        host, 'domjobinfo', 'web').stdout, 30)
+
+
 def write_xml(world, host, name, change=lambda xml: xml):
     with open(world.lab.path(host, 'run/' + name), 'w') as file:
         file.write(change(world.lab.domain_xml(disk='/' + IMAGE, memory_mib=128)))
@@ -270,8 +275,7 @@ def test_guest_is_destroyed_on_its_way(world, place, held):
         if held:
             world.wait_held(source, 'src-ram', client)
         else:
-            lab_library.wait_for('the memory to be on its way', lambda: 'Memory remaining' in world.lab.virsh(
-                source, 'domjobinfo', 'web').stdout, 30)
+            wait_memory_moves(world, source)
         destroyed = world.lab.virsh(host, 'destroy', 'web')
         assert destroyed.returncode == 0, destroyed.stderr
     finally:
@@ -368,6 +372,10 @@ def test_guest_powers_off_on_its_way(world):
     world.start(world.source)
 
 
+def names_base(world, host, *how):
+    return 'base.qcow2' in world.lab.must(host, 'virsh', '-c', 'quasar:///system', 'dumpxml', 'web', *how)
+
+
 @pytest.mark.parametrize('base', ['missing', 'different'])
 def test_whole_disk_travels_where_its_base_is_not(world, base):
     world.wait_booted()
@@ -379,7 +387,50 @@ def test_whole_disk_travels_where_its_base_is_not(world, base):
     world.move()
     info = world.lab.must(world.source, 'qemu-img', 'info', '-U', '/' + IMAGE)
     assert 'backing file' not in info
+    assert not names_base(world, world.source) and not names_base(world, world.source, '--inactive')
     assert world.state(world.source).startswith('running')
     world.assert_sound()
     # The bases of the hosts differ now, so the next test begins anew.
     world.spoilt = True
+
+
+def test_definition_follows_the_disk_that_comes_home(world):
+    """It was left behind with a chain that the disk, whole now, has no more; nobody asks for it to be replaced."""
+    world.wait_booted()
+    source, destination = world.source, world.destination
+    os.unlink(world.lab.path(destination, 'var/lib/libvirt/images/base.qcow2'))
+    world.move()
+    assert names_base(world, source, '--inactive')
+    result = world.lab.virsh(destination, 'migrate', '--live', 'web', 'quasar+tls://%s/system' % source, timeout=120)
+    assert result.returncode == 0, result.stderr
+    world.wait_settled(10)
+    world.source = source
+    assert not names_base(world, source) and not names_base(world, source, '--inactive')
+    with open(world.lab.path(source, 'etc/libvirt/quasar/web.xml')) as file:
+        assert 'base.qcow2' not in file.read()
+    assert world.lab.virsh(source, 'destroy', 'web').returncode == 0
+    world.start(source)
+    world.wait_booted()
+    world.assert_sound()
+    world.spoilt = True
+
+
+def test_image_of_a_refused_move_is_removed(world):
+    """The source's last word comes before what was made here has been removed."""
+    world.wait_booted()
+    source, destination = world.source, world.destination
+    world.hold(destination, 'dst-discard')
+    client = world.migrate('--bandwidth', '1')
+    held = world.lab.path(destination, 'run/fault.held')
+    try:
+        wait_memory_moves(world, source)
+        destroyer = world.lab.popen(destination, 'virsh', '-c', 'quasar:///system', 'destroy', 'web')
+        lab_library.wait_for('the stage dst-discard', lambda: os.path.exists(held), 30)
+        errors = world.hear_end(client, 60)
+        assert client.returncode != 0 and 'destroyed at the destination' in errors
+        assert world.files(destination, 'var/lib/libvirt/images') != ['base.qcow2']
+    finally:
+        world.let_go(destination)
+    destroyer.wait(30)
+    world.wait_settled(30)
+    world.assert_runs(source)
