@@ -25,11 +25,12 @@ params_decode(const WireParam *list, guint n, MigrationParams **out, GError **er
         {VIR_MIGRATE_PARAM_DEST_NAME, &params->dname},
         {VIR_MIGRATE_PARAM_DEST_XML, &params->dest_xml},
         {VIR_MIGRATE_PARAM_PERSIST_XML, &params->persist_xml},
-        {VIR_MIGRATE_PARAM_GRAPHICS_URI, &params->graphics_uri},
         {VIR_MIGRATE_PARAM_LISTEN_ADDRESS, &params->listen_address},
-        {VIR_MIGRATE_PARAM_TLS_DESTINATION, &params->tls_destination},
     };
 
+    for (guint i = 0; i < n; i++)
+        if (!migration_note_param(params, list[i].field, error))
+            return FALSE;
     for (gsize i = 0; i < G_N_ELEMENTS(texts); i++) {
         const char *value = NULL;
         if (!rpc_params_get_string(list, n, texts[i].name, &value, error))
@@ -38,6 +39,11 @@ params_decode(const WireParam *list, guint n, MigrationParams **out, GError **er
     }
     if (!rpc_params_get_ullong(list, n, VIR_MIGRATE_PARAM_BANDWIDTH, &params->bandwidth, error))
         return FALSE;
+    if (params->bandwidth > MAX_SPEED_MIB) {
+        quasar_set_error(error, VIR_ERR_OVERFLOW, "bandwidth must be less than %" G_GINT64_FORMAT,
+                         MAX_SPEED_MIB + 1);
+        return FALSE;
+    }
     for (guint i = 0; i < n; i++) {
         if (strcmp(list[i].field, VIR_MIGRATE_PARAM_MIGRATE_DISKS) == 0 &&
             list[i].value.type == VIR_TYPED_PARAM_STRING)

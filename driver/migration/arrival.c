@@ -204,7 +204,7 @@ make_ready(Driver *driver, Handoff *handoff, DomainDef *def, Cookie *cookie, GEr
 }
 
 static GBytes *
-prepared_cookie(const Cookie *source, const Domain *domain, PeerAddress *address)
+prepared_cookie(const Cookie *source, const Domain *domain, PeerAddress *address, PeerAddress *way)
 {
     g_autoptr(Cookie) answer = cookie_new();
     answer->uuid = g_strdup(source->uuid);
@@ -212,6 +212,7 @@ prepared_cookie(const Cookie *source, const Domain *domain, PeerAddress *address
     answer->hostname = g_strdup(g_get_host_name());
     answer->token = g_strdup(source->token);
     answer->peer = address;
+    answer->way = way;
     g_ptr_array_unref(answer->disks);
     answer->disks = g_ptr_array_ref(source->disks);
     return cookie_encode(answer);
@@ -245,7 +246,10 @@ migration_prepare(Driver *driver, RpcSession *client, const MigrationParams *par
     if (!check_elsewhere(directory, cookie, error))
         return FALSE;
     g_autoptr(PeerAddress) address = migration_own_address(driver, error);
-    g_autoptr(DomainDef) def = address ? destination_definition(params, cookie, error) : NULL;
+    g_autoptr(PeerAddress) way = address ? peer_address_copy(address) : NULL;
+    if (!way || !migration_choose_listener(params->listen_address, way, error))
+        return FALSE;
+    g_autoptr(DomainDef) def = destination_definition(params, cookie, error);
     if (!def || !disks_agree(def, cookie, error) || !disks_check_read_only(def, error) ||
         !close_settled(driver, directory, cookie->uuid, error))
         return FALSE;
@@ -259,8 +263,9 @@ migration_prepare(Driver *driver, RpcSession *client, const MigrationParams *par
             handoff = NULL;
         return FALSE;
     }
-    *cookie_out = prepared_cookie(cookie, domain, g_steal_pointer(&address));
-    *uri_out = g_strdup_printf("quasar://%s", g_get_host_name());
+    *cookie_out = prepared_cookie(cookie, domain, g_steal_pointer(&address), g_steal_pointer(&way));
+    // Perform is given this instead of what the user gave.
+    *uri_out = params->uri ? g_strdup(params->uri) : g_strdup_printf("quasar://%s", g_get_host_name());
     incoming_unref(incoming_new(driver, domain, g_steal_pointer(&handoff), g_steal_pointer(&cookie), client));
     if (client && rpc_session_closed(client))
         incoming_client_closed(driver, client);

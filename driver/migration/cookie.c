@@ -45,6 +45,7 @@ cookie_free(Cookie *cookie)
     g_ptr_array_unref(cookie->disks);
     emulator_traits_free(cookie->traits);
     peer_address_free(cookie->peer);
+    peer_address_free(cookie->way);
     g_free(cookie);
 }
 
@@ -78,10 +79,10 @@ cookie_encode(const Cookie *cookie)
     for (guint i = 0; i < cookie->disks->len; i++)
         json_array_append_new(disks, encode_disk(g_ptr_array_index(cookie->disks, i)));
     g_autoptr(json_t) object =
-        json_pack("{s:i, s:s, s:s, s:s*, s:s*, s:i, s:o, s:s*, s:o*, s:o*, s:b}", "quasar", COOKIE_VERSION,
-                  "uuid", cookie->uuid, "name", cookie->name, "hostname", cookie->hostname, "machine",
-                  cookie->machine, "emulator", cookie->emulator_version, "disks", disks, "token",
-                  cookie->token, "peer", encode_peer(cookie->peer), "traits",
+        json_pack("{s:i, s:s, s:s, s:s*, s:s*, s:i, s:o, s:s*, s:o*, s:o*, s:o*, s:b}", "quasar",
+                  COOKIE_VERSION, "uuid", cookie->uuid, "name", cookie->name, "hostname", cookie->hostname,
+                  "machine", cookie->machine, "emulator", cookie->emulator_version, "disks", disks, "token",
+                  cookie->token, "peer", encode_peer(cookie->peer), "way", encode_peer(cookie->way), "traits",
                   cookie->traits ? emulator_traits_to_json(cookie->traits) : NULL, "paused", cookie->paused);
     char *text = json_dumps(object, JSON_COMPACT);
     gsize length = strlen(text);
@@ -127,7 +128,7 @@ decode_sha256(const char *hex, guint8 digest[32])
 }
 
 static gboolean
-decode_peer(json_t *object, Cookie *cookie)
+decode_peer(json_t *object, PeerAddress **out)
 {
     json_t *addresses, *value;
     const char *sha256;
@@ -142,7 +143,7 @@ decode_peer(json_t *object, Cookie *cookie)
         g_strv_builder_add(builder, json_string_value(value));
     peer->addresses = g_strv_builder_end(builder);
     peer->port = (guint16) port;
-    cookie->peer = g_steal_pointer(&peer);
+    *out = g_steal_pointer(&peer);
     return TRUE;
 }
 
@@ -151,12 +152,12 @@ decode_fields(json_t *object, Cookie *cookie)
 {
     int version = 0;
     const char *uuid, *name, *hostname = NULL, *machine = NULL, *token = NULL;
-    json_t *disks, *disk, *peer = NULL, *traits = NULL;
+    json_t *disks, *disk, *peer = NULL, *way = NULL, *traits = NULL;
     size_t index;
-    if (json_unpack(object, "{s:i, s:s, s:s, s?s, s?s, s?i, s:o, s?s, s?o, s?o, s?b}", "quasar", &version,
-                    "uuid", &uuid, "name", &name, "hostname", &hostname, "machine", &machine, "emulator",
-                    &cookie->emulator_version, "disks", &disks, "token", &token, "peer", &peer, "traits",
-                    &traits, "paused", &cookie->paused) ||
+    if (json_unpack(object, "{s:i, s:s, s:s, s?s, s?s, s?i, s:o, s?s, s?o, s?o, s?o, s?b}", "quasar",
+                    &version, "uuid", &uuid, "name", &name, "hostname", &hostname, "machine", &machine,
+                    "emulator", &cookie->emulator_version, "disks", &disks, "token", &token, "peer", &peer,
+                    "way", &way, "traits", &traits, "paused", &cookie->paused) ||
         version != COOKIE_VERSION)
         return FALSE;
     cookie->uuid = g_strdup(uuid);
@@ -167,7 +168,7 @@ decode_fields(json_t *object, Cookie *cookie)
     json_array_foreach(disks, index, disk) if (!decode_disk(disk, cookie)) return FALSE;
     if (traits && !(cookie->traits = emulator_traits_from_json(traits)))
         return FALSE;
-    return !peer || decode_peer(peer, cookie);
+    return (!peer || decode_peer(peer, &cookie->peer)) && (!way || decode_peer(way, &cookie->way));
 }
 
 Cookie *

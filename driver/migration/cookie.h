@@ -34,6 +34,7 @@ typedef struct {
     gboolean paused;        // Begin: its vCPUs stand
     char *token;            // Prepare
     PeerAddress *peer;      // where the side that made the cookie listens; NULL: no certificates there
+    PeerAddress *way;       // of those addresses, the ones that this move shall take; NULL: any
 } Cookie;
 
 Cookie *cookie_new(void);

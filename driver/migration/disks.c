@@ -21,7 +21,8 @@ hash_cache(const Driver *driver)
 }
 
 static gboolean
-describe(Driver *driver, const DomainDisk *source, guint64 virtual_size, Cookie *cookie, GError **error)
+describe(Driver *driver, const DomainDisk *source, gboolean full, guint64 virtual_size, Cookie *cookie,
+         GError **error)
 {
     CookieDisk *disk = g_new0(CookieDisk, 1);
     g_ptr_array_add(cookie->disks, disk);
@@ -37,7 +38,7 @@ describe(Driver *driver, const DomainDisk *source, guint64 virtual_size, Cookie 
     g_autofree char *cache = hash_cache(driver);
     // A backing file with a backing file of its own is not identified by its bytes alone; then all of it
     // travels.
-    if (backing->backing && backing->backing->path)
+    if (full || (backing->backing && backing->backing->path))
         disk->full = TRUE;
     else
         disk->backing_sha256 = image_sha256(backing->path, cache, error);
@@ -69,7 +70,8 @@ travels(const DomainDisk *disk)
 }
 
 static gboolean
-describe_all(Driver *driver, const DomainDef *def, json_t *blocks, Cookie *cookie, GError **error)
+describe_all(Driver *driver, const DomainDef *def, gboolean full, json_t *blocks, Cookie *cookie,
+             GError **error)
 {
     for (guint i = 0; i < def->disks->len; i++) {
         const DomainDisk *disk = g_ptr_array_index(def->disks, i);
@@ -91,14 +93,14 @@ describe_all(Driver *driver, const DomainDef *def, json_t *blocks, Cookie *cooki
                              disk->target);
             return FALSE;
         }
-        if (!describe(driver, disk, size, cookie, error))
+        if (!describe(driver, disk, full, size, cookie, error))
             return FALSE;
     }
     return TRUE;
 }
 
 gboolean
-disks_describe(Domain *domain, Cookie *cookie, GError **error)
+disks_describe(Domain *domain, gboolean full, Cookie *cookie, GError **error)
 {
     domain_lock(domain);
     g_autoptr(Qmp) qmp = domain_qmp(domain, error);
@@ -107,7 +109,7 @@ disks_describe(Domain *domain, Cookie *cookie, GError **error)
     if (!qmp)
         return FALSE;
     g_autoptr(json_t) blocks = monitor_query_block(qmp, error);
-    return blocks && describe_all(domain->driver, def, blocks, cookie, error);
+    return blocks && describe_all(domain->driver, def, full, blocks, cookie, error);
 }
 
 static const CookieDisk *
@@ -208,7 +210,7 @@ disks_create(Driver *driver, Cookie *cookie, GPtrArray *created, GError **error)
     const EmulatorUser user = {.uid = driver->emulator_uid, .gid = driver->emulator_gid};
     for (guint i = 0; i < cookie->disks->len; i++) {
         CookieDisk *disk = g_ptr_array_index(cookie->disks, i);
-        disk->full = disk->backing_path && !same_backing(driver, disk);
+        disk->full = disk->backing_path && (disk->full || !same_backing(driver, disk));
         const char *backing = disk->full ? NULL : disk->backing_path;
         if (!create_file(driver, disk, created, error) ||
             !image_create(disk->path, disk->format, disk->virtual_size, backing, disk->backing_format, &user,

@@ -6,9 +6,10 @@
 #include "driver/migration/cookie.h"
 
 // Source: describes every writable disk of the running guest into cookie->disks. Called without the domain's
-// lock (reads images, may take as long as hashing the backing files the first time).
+// lock (reads images, may take as long as hashing the backing files the first time). `full`: with all that
+// their backing files hold, also where the destination has those.
 // VIR_ERR_CONFIG_UNSUPPORTED or VIR_ERR_MIGRATE_UNSAFE name the disk that cannot travel.
-gboolean disks_describe(Domain *domain, Cookie *cookie, GError **error);
+gboolean disks_describe(Domain *domain, gboolean full, Cookie *cookie, GError **error);
 
 // Both: whether the cookie's disks are the definition's writable ones, each at its path. What the other host
 // says is created, opened and renamed here, so it may name nothing else, and leave nothing out.

@@ -23,72 +23,6 @@
 #include "emulator/launch.h"
 
 
-// What First light carries out; everything else is refused by name, so that nobody believes it done.
-#define SUPPORTED_FLAGS                                                                                      \
-    (VIR_MIGRATE_LIVE | VIR_MIGRATE_PEER2PEER | VIR_MIGRATE_PERSIST_DEST | VIR_MIGRATE_UNDEFINE_SOURCE |     \
-     VIR_MIGRATE_PAUSED | VIR_MIGRATE_CHANGE_PROTECTION | VIR_MIGRATE_UNSAFE | VIR_MIGRATE_NON_SHARED_DISK | \
-     VIR_MIGRATE_NON_SHARED_INC | VIR_MIGRATE_TLS | VIR_MIGRATE_ABORT_ON_ERROR)
-
-static const struct {
-    guint flag;
-    const char *name;
-} unsupported[] = {
-    {VIR_MIGRATE_TUNNELLED, "tunnelling (everything travels over the one TLS port anyway)"},
-    {VIR_MIGRATE_OFFLINE, "moving a domain that does not run"},
-    {VIR_MIGRATE_COMPRESSED, "compression"},
-    {VIR_MIGRATE_RDMA_PIN_ALL, "RDMA"},
-    {VIR_MIGRATE_POSTCOPY, "post-copy"},
-    {VIR_MIGRATE_POSTCOPY_RESUME, "post-copy recovery"},
-    {VIR_MIGRATE_AUTO_CONVERGE, "slowing the guest down until it converges"},
-    {VIR_MIGRATE_PARALLEL, "parallel connections"},
-    {VIR_MIGRATE_NON_SHARED_SYNCHRONOUS_WRITES, "synchronous writes to the destination's disks"},
-    {VIR_MIGRATE_ZEROCOPY, "zero-copy sending"},
-};
-
-void
-migration_params_free(MigrationParams *params)
-{
-    if (!params)
-        return;
-    g_free(params->uri);
-    g_free(params->dname);
-    g_free(params->dest_xml);
-    g_free(params->persist_xml);
-    g_free(params->graphics_uri);
-    g_free(params->listen_address);
-    g_free(params->tls_destination);
-    g_strfreev(params->migrate_disks);
-    g_free(params);
-}
-
-gboolean
-migration_check_flags(guint flags, GError **error)
-{
-    guint unknown = flags & ~SUPPORTED_FLAGS;
-    if (unknown == 0)
-        return TRUE;
-    g_autoptr(GString) names = g_string_new(NULL);
-    for (gsize i = 0; i < G_N_ELEMENTS(unsupported); i++)
-        if (unknown & unsupported[i].flag)
-            g_string_append_printf(names, "%s%s", names->len ? ", " : "", unsupported[i].name);
-    quasar_set_error(error, VIR_ERR_ARGUMENT_UNSUPPORTED, "not supported in a migration: %s (flags 0x%x)",
-                     names->len ? names->str : "flags of a later libvirt", unknown);
-    return FALSE;
-}
-
-// What virsh offers and we do not carry out is refused by name.
-static gboolean
-check_params(const MigrationParams *params, GError **error)
-{
-    const char *name = params->dest_xml        ? "another domain XML for the destination"
-                       : params->persist_xml   ? "another persistent domain XML for the destination"
-                       : params->migrate_disks ? "a choice of the disks to move (all of them move)"
-                                               : NULL;
-    if (name)
-        quasar_set_error(error, VIR_ERR_ARGUMENT_UNSUPPORTED, "%s is not supported in a migration", name);
-    return !name;
-}
-
 PeerAddress *
 migration_own_address(Driver *driver, GError **error)
 {
@@ -233,7 +167,7 @@ migration_begin(Driver *driver, RpcSession *client, Domain *domain, const Migrat
                 guint flags, char **xml_out, GBytes **cookie_out, GError **error)
 {
     g_autoptr(Cookie) cookie = cookie_new();
-    if (!migration_check_flags(flags, error) || !check_params(params, error) ||
+    if (!migration_check_flags(flags, error) || !migration_check_params(params, error) ||
         !(cookie->peer = migration_own_address(driver, error)))
         return FALSE;
     if (!driver->client_credentials) {
@@ -243,10 +177,12 @@ migration_begin(Driver *driver, RpcSession *client, Domain *domain, const Migrat
             "private/clientkey.pem where libvirt expects them and restart virtquasard");
         return FALSE;
     }
+    if (params->ignored)
+        g_message("migration of %s: %s", domain->name, params->ignored);
     g_autofree char *xml = NULL;
     cookie->hostname = g_strdup(g_get_host_name());
     if (!describe_guest(domain, cookie, &xml, error) || !describe_emulator(domain, cookie, error) ||
-        !disks_describe(domain, cookie, error))
+        !disks_describe(domain, (flags & VIR_MIGRATE_NON_SHARED_DISK) != 0, cookie, error))
         return FALSE;
     if (!departure_claim(cookie->uuid, 3 * PEER_TIMEOUT_MS)) {
         quasar_set_error(error, VIR_ERR_OPERATION_INVALID,
@@ -443,16 +379,21 @@ perform_to(Driver *driver, Domain *domain, const Cookie *destination, const Migr
     return ok;
 }
 
-// What Prepare answered; NULL: an error is set.
+// What Prepare answered (NULL: an error is set), and which way of those that it offers is taken.
 static gboolean
-check_answer(const Domain *domain, const Cookie *destination, GError **error)
+take_answer(const Domain *domain, Cookie *destination, const MigrationParams *params, GError **error)
 {
     g_autofree char *uuid = domain_uuid_format(domain->uuid);
     if (!destination)
         return FALSE;
     gboolean same = g_str_equal(destination->uuid, uuid);
-    if (same && destination->peer && destination->peer->addresses[0] && destination->token)
-        return TRUE;
+    if (same && destination->peer && destination->peer->addresses[0] && destination->token) {
+        // The peer stays known by all its addresses: an unlucky choice must not keep the hosts from settling
+        // it.
+        if (!destination->way)
+            destination->way = peer_address_copy(destination->peer);
+        return migration_choose_way(params->uri, destination->hostname, destination->way, error);
+    }
     quasar_set_error(error, VIR_ERR_INTERNAL_ERROR, "the destination's answer %s",
                      same ? "names no address to connect to" : "is about another guest");
     return FALSE;
@@ -471,9 +412,10 @@ perform_p2p(Driver *driver, Domain *domain, const char *uri, const MigrationPara
     if (!migration_begin(driver, NULL, domain, params, flags, &xml, &offer, error))
         return FALSE;
     g_autoptr(P2pDestination) peer = p2p_connect(driver, uri, error);
-    gboolean accepted = peer && p2p_prepare(peer, name, xml, destination_flags, offer, &prepared, error);
+    gboolean accepted = peer && p2p_prepare(peer, name, xml, params->listen_address, destination_flags, offer,
+                                            &prepared, error);
     g_autoptr(Cookie) destination = accepted ? cookie_decode(prepared, error) : NULL;
-    gboolean whole = check_answer(domain, destination, error);
+    gboolean whole = take_answer(domain, destination, params, error);
     gboolean ok = whole && perform_to(driver, domain, destination, params, flags, error);
     g_autoptr(GError) problem = NULL;
     // A Perform that has failed, or does not know, settles it with the destination itself.
@@ -494,7 +436,7 @@ migration_perform(Driver *driver, Domain *domain, const char *dconnuri, const Mi
     if (dconnuri)
         return perform_p2p(driver, domain, dconnuri, params, flags, error);
     g_autoptr(Cookie) destination = cookie_decode(cookie_in, error);
-    if (!check_answer(domain, destination, error))
+    if (!take_answer(domain, destination, params, error))
         return FALSE;
     if (!perform_to(driver, domain, destination, params, flags, error))
         return FALSE;

@@ -5,25 +5,9 @@
 #include <glib.h>
 
 #include "driver/domain.h"
+#include "driver/migration/params.h"
 
 typedef struct RpcSession RpcSession;
-
-// The typed parameters of virDomainMigrate3() that travel on the wire; absent ones are NULL or 0. Strings are
-// owned.
-typedef struct {
-    char *uri;   // migrate_uri: what the user gave, then what Prepare returned
-    char *dname; // destination_name
-    char *dest_xml;
-    char *persist_xml;
-    char *graphics_uri;
-    char *listen_address;
-    char *tls_destination;
-    guint64 bandwidth; // MiB/s
-    char **migrate_disks;
-} MigrationParams;
-
-void migration_params_free(MigrationParams *params);
-G_DEFINE_AUTOPTR_CLEANUP_FUNC(MigrationParams, migration_params_free)
 
 // All of these block and are called on a worker. Flags are virDomainMigrateFlags; a flag that is not
 // supported is refused by name (VIR_ERR_ARGUMENT_UNSUPPORTED). Outputs are owned by the caller.

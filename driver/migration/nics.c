@@ -105,7 +105,7 @@ connect_nic(Domain *domain, MoveNic *nic, const Cookie *destination, TlsCredenti
     nic->vnet = attach(domain, nic->number, error);
     if (!nic->vnet)
         return FALSE;
-    Channel *peer = peer_connect(destination->peer, credentials, destination->token, PEER_NIC, number, error);
+    Channel *peer = peer_connect(destination->way, credentials, destination->token, PEER_NIC, number, error);
     if (!peer || !make_pair(ends, error)) {
         g_clear_pointer(&peer, channel_free);
         return FALSE;

@@ -60,7 +60,7 @@ open_path(Outgoing *out, const char *name, PeerKind kind, const char *disk, char
     if (listener < 0)
         return FALSE;
     const Cookie *destination = out->options->destination;
-    Channel *peer = peer_connect(destination->peer, out->driver->client_credentials, destination->token, kind,
+    Channel *peer = peer_connect(destination->way, out->driver->client_credentials, destination->token, kind,
                                  disk, error);
     if (!peer) {
         close(listener);
@@ -73,7 +73,7 @@ open_path(Outgoing *out, const char *name, PeerKind kind, const char *disk, char
 static gboolean
 stage_connect(Outgoing *out, GError **error)
 {
-    out->end->control = peer_connect(out->options->destination->peer, out->driver->client_credentials,
+    out->end->control = peer_connect(out->options->destination->way, out->driver->client_credentials,
                                      out->options->destination->token, PEER_CONTROL, NULL, error);
     return out->end->control && outgoing_hear(out, "prepared", after_ms(PEER_TIMEOUT_MS), error) &&
            fault_point("src-prepared", error);

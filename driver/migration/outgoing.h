@@ -8,7 +8,7 @@
 #include "driver/migration/handoff.h"
 
 typedef struct {
-    const Cookie *destination; // what Prepare answered: token, peer, disks
+    const Cookie *destination; // what Prepare answered: token, way, disks
     Handoff *handoff;          // state intent; stays the caller's
     gboolean live;             // else the guest is stopped first
     gboolean paused;           // the guest shall not run at the destination

@@ -64,13 +64,15 @@ cookie_of(const void *data, guint length)
 }
 
 gboolean
-p2p_prepare(P2pDestination *destination, const char *name, const char *xml, guint flags, GBytes *cookie_in,
-            GBytes **cookie_out, GError **error)
+p2p_prepare(P2pDestination *destination, const char *name, const char *xml, const char *listen_address,
+            guint flags, GBytes *cookie_in, GBytes **cookie_out, GError **error)
 {
     gsize size = 0;
     const void *cookie = g_bytes_get_data(cookie_in, &size);
     g_auto(RpcParams) params = {NULL, 0, 0};
     add_params(&params, name, xml);
+    if (listen_address)
+        rpc_params_add_string(&params, VIR_MIGRATE_PARAM_LISTEN_ADDRESS, listen_address);
     WireMigratePrepareArgs args = {.flags = flags};
     args.params.params_len = params.n;
     args.params.params_val = params.list;

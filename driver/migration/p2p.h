@@ -13,8 +13,10 @@ void p2p_free(P2pDestination *destination);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(P2pDestination, p2p_free)
 
 // virDomainMigratePrepare3Params and virDomainMigrateFinish3Params of the remote protocol. Finish with
-// `cancelled` is expected to fail with VIR_ERR_MIGRATE_FINISH_OK, which is success here.
-gboolean p2p_prepare(P2pDestination *destination, const char *name, const char *xml, guint flags,
-                     GBytes *cookie_in, GBytes **cookie_out, GError **error);
+// `listen_address`: the user's, or NULL. `cancelled` is expected to fail with VIR_ERR_MIGRATE_FINISH_OK,
+// which is success here.
+gboolean p2p_prepare(P2pDestination *destination, const char *name, const char *xml,
+                     const char *listen_address, guint flags, GBytes *cookie_in, GBytes **cookie_out,
+                     GError **error);
 gboolean p2p_finish(P2pDestination *destination, const char *name, const char *xml, guint flags,
                     gboolean cancelled, GBytes *cookie_in, GError **error);

@@ -5,8 +5,5 @@
 #include "driver/domain.h"
 #include "driver/migration/peer.h"
 
-// VIR_ERR_ARGUMENT_UNSUPPORTED names the flags (virDomainMigrateFlags) that are not carried out.
-gboolean migration_check_flags(guint flags, GError **error);
-
 // Where peers reach this host; the caller frees it. VIR_ERR_OPERATION_FAILED without certificates.
 PeerAddress *migration_own_address(Driver *driver, GError **error);

@@ -434,3 +434,45 @@ def test_image_of_a_refused_move_is_removed(world):
     destroyer.wait(30)
     world.wait_settled(30)
     world.assert_runs(source)
+
+
+@pytest.mark.parametrize('how', [[], ['--p2p']])
+def test_what_users_ask_of_the_way(world, how):
+    """Addresses are chosen as asked; what has no effect does no harm, and is logged."""
+    world.wait_booted()
+    source, destination = world.source, world.destination
+    address = lab_library.ADDRESSES[destination]
+    for given, word in ((['--migrateuri', 'tcp://10.77.0.200'], '(10.77.0.200)'),
+                        (['--migrateuri', 'rdma://' + address], 'tcp://HOST'),
+                        (['--listen-address', lab_library.ADDRESSES[source]], "not one of the destination's")):
+        refused(world, world.migrate(*given, *how), word)
+        world.assert_no_leftovers(destination, False, False)
+    world.move('--migrateuri', 'tcp:%s:49152' % address, '--listen-address', address, '--tls', '--tls-destination', 'any',
+               '--graphicsuri', 'vnc://%s' % address, '--disks-port', '49153', '--suspend', *how)
+    for word in ('49152 has no effect', 'tls.destination has no effect', 'graphics_uri has', 'disks_port has'):
+        assert word in world.new_log(source)
+    assert world.state(destination) == 'paused (user)'
+    assert world.lab.virsh(destination, 'resume', 'web').returncode == 0
+    world.assert_runs(destination)
+
+
+@pytest.mark.parametrize('option, word', [
+    (['--compressed'], 'compression'), (['--comp-methods', 'mt', '--compressed'], 'compression'),
+    (['--auto-converge'], 'converges'), (['--postcopy'], 'post-copy'), (['--abort-on-error'], 'I/O error'),
+    (['--parallel', '--parallel-connections', '2'], 'parallel'), (['--disks-uri', 'tcp://10.77.0.2'], 'disks'),
+    (['--copy-storage-synchronous-writes', '--copy-storage-all'], 'synchronous'),
+])
+def test_what_users_would_not_get_is_refused(world, option, word):
+    errors = refused(world, world.migrate(*option), word)
+    assert errors.count('error: argument unsupported: ') == 1
+    world.assert_no_leftovers(world.destination, False, False)
+
+
+def test_copy_of_all_storage(world):
+    """The disk that arrives needs no base, although there is one like it."""
+    world.wait_booted()
+    world.move('--copy-storage-all')
+    info = world.lab.must(world.source, 'qemu-img', 'info', '-U', '/' + IMAGE)
+    assert 'backing file' not in info
+    world.assert_runs(world.source)
+    world.spoilt = True
