@@ -5,6 +5,7 @@
 #include <jansson.h>
 
 #include "driver/domain.h"
+#include "emulator/launch.h"
 #include "emulator/traits.h"
 
 typedef struct {
@@ -63,6 +64,10 @@ gboolean process_watch(Domain *domain, GError **error);
 // VIR_ERR_OPERATION_FAILED when a process that is not ours runs the guest of this UUID (its status file was
 // lost, another daemon started it): two must never run. Without the lock.
 gboolean process_check_stray(const Domain *domain, GError **error);
+// After the status files have been read: says loudly which emulators of ours run without one.
+void process_report_strays(Driver *driver);
+// The emulator of a start that was cut off before its pid was on record; pid 0: none.
+EmulatorProcess process_find_unrecorded(const char *run_dir);
 // The emulator thread's word that a monitor connection is gone. While its emulator lives, another is made.
 void process_monitor_lost(Qmp *qmp, gpointer domain);
 

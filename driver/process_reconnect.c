@@ -153,69 +153,10 @@ process_monitor_lost(Qmp *qmp, gpointer opaque)
     domain_unlock(domain);
 }
 
-// Whether `name` of /proc is a process with the argument `value`, after `option` when that is not NULL.
-static gboolean
-has_argument(const char *name, const char *option, const char *value)
-{
-    g_autofree char *path = g_strdup_printf("/proc/%s/cmdline", name);
-    g_autofree char *text = NULL;
-    const char *before = NULL;
-    gsize length = 0;
-    if (!g_ascii_isdigit(*name) || !g_file_get_contents(path, &text, &length, NULL))
-        return FALSE;
-    for (gsize at = 0; at < length; at += strlen(text + at) + 1) {
-        if (g_str_equal(text + at, value) && (!option || g_strcmp0(before, option) == 0))
-            return TRUE;
-        before = text + at;
-    }
-    return FALSE;
-}
-
-static EmulatorProcess
-find_process(const char *option, const char *value)
-{
-    g_autoptr(GDir) proc = g_dir_open("/proc", 0, NULL);
-    const char *name;
-    while (proc && (name = g_dir_read_name(proc))) {
-        if (!has_argument(name, option, value))
-            continue;
-        pid_t pid = (pid_t) g_ascii_strtoll(name, NULL, 10);
-        return (EmulatorProcess){.pid = pid, .start_time = emulator_start_time(pid)};
-    }
-    return (EmulatorProcess){.pid = 0};
-}
-
-// The emulator of a start that was cut off before its pid was on record: told by the path of its monitor,
-// which no other process has as part of such an argument.
-static EmulatorProcess
-find_unrecorded(const Domain *domain)
-{
-    // As the emulator's option syntax has it: an own comma is two.
-    g_auto(GStrv) parts = g_strsplit(domain->run_dir, ",", -1);
-    g_autofree char *directory = g_strjoinv(",,", parts);
-    g_autofree char *argument =
-        g_strdup_printf("socket,id=charmonitor,path=%s/monitor.sock,server=on,wait=off", directory);
-    return find_process(NULL, argument);
-}
-
-gboolean
-process_check_stray(const Domain *domain, GError **error)
-{
-    g_autofree char *uuid = domain_uuid_format(domain->uuid);
-    const EmulatorProcess stray = find_process("-uuid", uuid);
-    if (!emulator_is_alive(&stray))
-        return TRUE;
-    quasar_set_error(error, VIR_ERR_OPERATION_FAILED,
-                     "domain '%s' runs already, as process %d, which this daemon has no record of: end that "
-                     "process first",
-                     domain->name, (int) stray.pid);
-    return FALSE;
-}
-
 static gboolean
 end_unfinished(Domain *domain, const EmulatorProcess *recorded, GError **error)
 {
-    const EmulatorProcess process = recorded->pid > 0 ? *recorded : find_unrecorded(domain);
+    const EmulatorProcess process = recorded->pid > 0 ? *recorded : process_find_unrecorded(domain->run_dir);
     domain->starting = TRUE;
     if (emulator_is_alive(&process))
         emulator_kill(&process, 0, NULL);

@@ -336,6 +336,7 @@ store_load(Driver *driver)
 {
     each_document(driver, driver->definition_dir, load_definition);
     each_document(driver, driver->run_dir, load_status);
+    process_report_strays(driver);
     images_give_back_unused(driver);
 }
 

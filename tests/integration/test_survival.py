@@ -266,12 +266,15 @@ def test_damaged_status_file(small, damage):
         if damage == 'garbage':
             file.write('<domstatus id="x"><nonsense/></domstatus>')
     hosts.start_daemon('hostA')
-    assert re.search(STATUS + r'/damaged.xml is left alone: .', hosts.daemon_log('hostA'))
+    log = hosts.daemon_log('hostA')
+    assert re.search(STATUS + r'/damaged.xml is left alone: .', log)
+    assert re.findall(r"process (\d+) runs a guest \(guest=(\w+).*'kill (\d+)'", log)[-1] == (number, 'damaged', number)
+    assert 'guest=sound' not in log
     assert state(hosts, 'sound').startswith('running')
     # Its guest runs, unseen; another of it must not.
     refused = hosts.virsh('hostA', 'start', 'damaged')
     assert refused.returncode != 0
-    assert 'process %s' % number in refused.stderr
+    assert 'process %s' % number in refused.stderr and "'kill %s'" % number in refused.stderr
     hosts.must('hostA', 'kill', '-9', number)
     lab_library.wait_for('the end', lambda: len(hosts.processes('hostA', QEMU)) == 1)
     text(hosts.virsh('hostA', 'start', 'damaged'))
