@@ -151,14 +151,15 @@ def test_destroy_is_a_vote(world, stage):
             destroyer.wait(30)
     finally:
         world.let_go(held)
-    destroyer.wait(30)
-    world.hear_end(client, SETTLE_S)
+    assert destroyer.wait(30) == 0
+    errors = world.hear_end(client, SETTLE_S)
     world.wait_settled(SETTLE_S)
     if stage == 'dst-owned':
         # The vote came too late to be one: it ends a guest that has arrived.
         assert world.state(world.destination) == 'shut off (destroyed)'
         world.start(world.destination)
     else:
+        assert client.returncode != 0 and 'destroyed at the destination' in errors
         world.assert_runs(world.source)
 
 
