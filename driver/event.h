@@ -21,12 +21,12 @@ typedef struct {
     int domain_id; // -1: not running
 
     int type;   // LIFECYCLE: virDomainEventType (networks: virNetworkEventLifecycleType); WATCHDOG, IO_ERROR:
-                // action; MEMORY_FAILURE: recipient
+                // action; MEMORY_FAILURE: recipient; METADATA_CHANGE: virDomainMetadataType
     int detail; // LIFECYCLE: its detail; BLOCK_JOB: virDomainBlockJobType; MIGRATION_ITERATION: iteration;
                 // TRAY_CHANGE: reason; MEMORY_FAILURE: action
     int status; // BLOCK_JOB: virConnectDomainEventBlockJobStatus
 
-    const char *path;      // IO_ERROR, BLOCK_JOB: source path
+    const char *path;      // IO_ERROR, BLOCK_JOB: source path; METADATA_CHANGE: namespace or NULL
     const char *target;    // BLOCK_JOB_2: disk target; IO_ERROR, TRAY_CHANGE, DEVICE_*: alias
     const char *reason;    // IO_ERROR_REASON
     long long value;       // RTC_CHANGE: offset in s; BALLOON_CHANGE: KiB; MEMORY_FAILURE: flags

@@ -145,6 +145,8 @@ static const RpcProcedure procedures[] = {
     ROW(WIRE_DOMAIN_RESET, "virDomainReset", WireDomainFlagsArgs, RpcVoid, 0, domain_reset),
     ROW(WIRE_DOMAIN_SHUTDOWN_FLAGS, "virDomainShutdownFlags", WireDomainFlagsArgs, RpcVoid, 0,
         domain_shutdown_flags),
+    ROW(WIRE_DOMAIN_SET_METADATA, "virDomainSetMetadata", WireDomainSetMetadataArgs, RpcVoid, 0,
+        domain_set_metadata),
     ROW(WIRE_DOMAIN_GET_METADATA, "virDomainGetMetadata", WireDomainMetadataArgs, WireTextRet, RO,
         domain_get_metadata),
     ROW(WIRE_CONNECT_LIST_ALL_DOMAINS, "virConnectListAllDomains", WireListArgs, WireListAllDomainsRet,

@@ -99,6 +99,7 @@ HANDLER(domain_get_messages);
 HANDLER(domain_open_console);
 HANDLER(domain_get_control_info);
 HANDLER(domain_get_metadata);
+HANDLER(domain_set_metadata);
 HANDLER(domain_get_security_label);
 HANDLER(domain_get_job_info);
 HANDLER(domain_get_job_stats);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // Procedures that tell what a domain's definition says: decode, call, encode.
 #include "base/error.h"
+#include "driver/metadata.h"
 #include "driver/procedures.h"
 #include "xml/metadata.h"
 
@@ -109,4 +110,13 @@ HANDLER(domain_get_metadata)
         quasar_set_error(error, VIR_ERR_NO_DOMAIN_METADATA, "Requested metadata element is not present");
     domain_unlock(domain);
     return out->text != NULL;
+}
+
+HANDLER(domain_set_metadata)
+{
+    const WireDomainSetMetadataArgs *in = args;
+    g_autoptr(Domain) domain = procedures_domain(call, &in->dom, error);
+
+    return domain && metadata_set(domain, in->type, rpc_text_or_null(in->metadata), rpc_text_or_null(in->key),
+                                  rpc_text_or_null(in->uri), in->flags, error);
 }

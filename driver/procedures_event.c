@@ -28,6 +28,7 @@ typedef union {
     WireEventDevice device;
     WireEventTray tray;
     WireEventPm pm;
+    WireEventMetadata metadata;
     WireEventMemoryFailure memory_failure;
     WireEventJobCompleted job_completed;
     WireEventNetwork network;
@@ -106,6 +107,12 @@ FILLER(fill_pm)
     message->pm = (WireEventPm){.dom = *dom};
 }
 
+FILLER(fill_metadata)
+{
+    message->metadata = (WireEventMetadata){
+        .dom = *dom, .type = event->type, .nsuri = event->path ? (WireText *) &event->path : NULL};
+}
+
 FILLER(fill_memory_failure)
 {
     message->memory_failure = (WireEventMemoryFailure){
@@ -153,6 +160,7 @@ static const EventForm forms[] = {
     DOMAIN_FORM(DEVICE_ADDED, WireEventDevice, fill_device),
     DOMAIN_FORM(MIGRATION_ITERATION, WireEventInt, fill_iteration),
     DOMAIN_FORM(DEVICE_REMOVAL_FAILED, WireEventDevice, fill_device),
+    DOMAIN_FORM(METADATA_CHANGE, WireEventMetadata, fill_metadata),
     FORM(VIR_DOMAIN_EVENT_ID_MEMORY_FAILURE, WIRE_DOMAIN_EVENT_MEMORY_FAILURE, WireEventMemoryFailure,
          fill_memory_failure),
     FORM(EVENT_ID_NETWORK_LIFECYCLE, WIRE_NETWORK_EVENT_LIFECYCLE, WireEventNetwork, fill_network),

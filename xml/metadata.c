@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "base/error.h"
 #include "xml/node.h"
 
 static gboolean
@@ -67,4 +68,65 @@ metadata_element(const char *metadata, const char *uri)
         return node_verbatim(node);
     }
     return NULL;
+}
+
+static void
+set_namespace(xmlNode *node, xmlNs *ns)
+{
+    if (node->ns == NULL)
+        xmlSetNs(node, ns);
+    for (xmlNode *child = node->children; child; child = child->next)
+        if (child->type == XML_ELEMENT_NODE)
+            set_namespace(child, ns);
+}
+
+// The one element that `text` is, in a document of its own that keeps it.
+static xmlNode *
+parse_element(const char *text, NodeDocument **document, GError **error)
+{
+    g_autofree char *wrapped = g_strdup_printf("<metadata>%s</metadata>", text);
+    *document = node_document_parse(wrapped, "metadata", error);
+    xmlNode *root = *document ? xmlDocGetRootElement(*document) : NULL;
+    xmlNode *element = root ? xmlFirstElementChild(root) : NULL;
+    if (root && (element == NULL || xmlNextElementSibling(element)))
+        quasar_set_error(error, VIR_ERR_XML_ERROR, "metadata must be one element");
+    return element && !xmlNextElementSibling(element) ? element : NULL;
+}
+
+static void
+remove_elements(xmlNode *root, const char *uri)
+{
+    xmlNode *next;
+    for (xmlNode *node = xmlFirstElementChild(root); node; node = next) {
+        next = xmlNextElementSibling(node);
+        if (!node_has_namespace(node, uri))
+            continue;
+        xmlUnlinkNode(node);
+        xmlFreeNode(node);
+    }
+}
+
+gboolean
+metadata_replace(const char *metadata, const char *uri, const char *key, const char *element, char **out,
+                 GError **error)
+{
+    g_autoptr(NodeDocument) document =
+        node_document_parse(metadata ? metadata : "<metadata/>", "metadata", error);
+    g_autoptr(NodeDocument) from = NULL;
+    xmlNode *given = element && document ? parse_element(element, &from, error) : NULL;
+    if (!document || (element && !given))
+        return FALSE;
+    xmlNode *root = xmlDocGetRootElement(document);
+    remove_elements(root, uri);
+    if (given) {
+        xmlNode *added = xmlAddChild(root, xmlDocCopyNode(given, document, 1));
+        xmlNs *ns = xmlNewNs(added, (const xmlChar *) uri, (const xmlChar *) key);
+        if (ns == NULL) {
+            quasar_set_error(error, VIR_ERR_XML_ERROR, "the prefix '%s' is in use in the metadata", key);
+            return FALSE;
+        }
+        set_namespace(added, ns);
+    }
+    *out = xmlFirstElementChild(root) ? node_verbatim(root) : NULL;
+    return TRUE;
 }

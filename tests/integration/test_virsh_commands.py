@@ -319,6 +319,20 @@ def test_metadata(hosts):
         assert 'A title' in says(hosts, 'list', '--all', '--title')
         assert '<kind>x</kind>' in says(hosts, 'metadata', 'told', 'urn:app')
         assert 'metadata not found' in refusal(hosts, 'metadata', 'told', 'urn:other')
+        says(hosts, 'desc', 'told', 'Other', 'words')
+        says(hosts, 'desc', '--title', 'told', 'Another title')
+        says(hosts, 'metadata', 'told', 'urn:other', '--key', 'o', '--set', '<app><kind>y</kind></app>')
+        says(hosts, 'metadata', 'told', 'urn:app', '--remove')
+        assert 'one element' in refusal(hosts, 'metadata', 'told', 'urn:app', '--key', 'a', '--set', '<a/><b/>')
+        assert 'not running' in refusal(hosts, 'desc', 'told', '--live', 'no')
+        hosts.kill('hostA', 'virtquasard')
+        hosts.start_daemon('hostA', {'QUASAR_FAULT': '@/run/fault'})
+        assert says(hosts, 'desc', 'told') == 'Other words'
+        assert says(hosts, 'desc', '--title', 'told') == 'Another title'
+        assert '<kind>y</kind>' in says(hosts, 'metadata', 'told', 'urn:other')
+        assert 'metadata not found' in refusal(hosts, 'metadata', 'told', 'urn:app')
+        says(hosts, 'desc', '--title', 'told', '')
+        assert 'No title' in says(hosts, 'desc', '--title', 'told')
     finally:
         says(hosts, 'undefine', 'told')
 
@@ -441,3 +455,22 @@ def test_name_that_begins_with_a_dash(hosts):
     finally:
         hosts.virsh('hostA', 'destroy', '--', '-small')
         hosts.virsh('hostA', 'undefine', '--', '-small')
+
+
+def test_notes_of_a_running_guest(hosts):
+    """What is noted live is gone with the run, what is noted in the config stays."""
+    try:
+        says(hosts, 'define', small_guest(hosts, 'small'))
+        says(hosts, 'start', 'small')
+        says(hosts, 'desc', 'small', 'of this run')
+        says(hosts, 'desc', 'small', '--config', 'of all runs')
+        assert says(hosts, 'desc', 'small') == 'of this run'
+        assert says(hosts, 'desc', '--config', 'small') == 'of all runs'
+        hosts.kill('hostA', 'virtquasard')
+        hosts.start_daemon('hostA', {'QUASAR_FAULT': '@/run/fault'})
+        assert says(hosts, 'desc', 'small') == 'of this run'
+        says(hosts, 'destroy', 'small')
+        assert says(hosts, 'desc', 'small') == 'of all runs'
+    finally:
+        hosts.virsh('hostA', 'destroy', 'small')
+        hosts.virsh('hostA', 'undefine', 'small')

@@ -203,6 +203,39 @@ test_large_documents(void **state)
     assert_non_null(strstr(too_deep->message, "<metadata>"));
 }
 
+static void
+test_metadata_is_replaced(void **state)
+{
+    static const struct {
+        const char *before, *key, *element, *after; // `after` "": an error
+    } cases[] = {
+        {NULL, "a", "<app kind='x'><b/></app>",
+         "<metadata><a:app xmlns:a=\"urn:app\" kind=\"x\"><a:b/></a:app></metadata>"},
+        {"<metadata><o:x xmlns:o='urn:o'/><a:app xmlns:a='urn:app'/></metadata>", NULL, NULL,
+         "<metadata><o:x xmlns:o=\"urn:o\"/></metadata>"},
+        {"<metadata><a:app xmlns:a='urn:app'/></metadata>", NULL, NULL, NULL},
+        {"<metadata><a:app xmlns:a='urn:app'/></metadata>", "z", "<new/>",
+         "<metadata><z:new xmlns:z=\"urn:app\"/></metadata>"},
+        {NULL, "a", "", ""},
+        {NULL, "a", "words", ""},
+        {NULL, "a", "<a/><b/>", ""},
+        {NULL, "a", "</metadata><metadata>", ""},
+        {NULL, "a", "<a>", ""},
+        {NULL, "a", "<b xmlns:a='urn:other'/>", ""},
+    };
+    for (gsize i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_autoptr(GError) error = NULL;
+        g_autofree char *after = NULL;
+        gboolean ok =
+            metadata_replace(cases[i].before, "urn:app", cases[i].key, cases[i].element, &after, &error);
+        assert_int_equal(ok, !cases[i].after || *cases[i].after);
+        if (!ok)
+            assert_int_equal(quasar_error_code(error), VIR_ERR_XML_ERROR);
+        else if (g_strcmp0(after, cases[i].after) != 0)
+            fail_msg("%s", after);
+    }
+}
+
 // Not all comes from a document: terminals, for one, are named by the emulator.
 static void
 test_text_that_xml_cannot_carry(void **state)
@@ -332,6 +365,7 @@ main(void)
         cmocka_unit_test(test_status),
         cmocka_unit_test(test_too_long),
         cmocka_unit_test(test_large_documents),
+        cmocka_unit_test(test_metadata_is_replaced),
         cmocka_unit_test(test_text_that_xml_cannot_carry),
         cmocka_unit_test(test_too_many_devices),
         cmocka_unit_test(test_topology_does_not_overflow),
