@@ -38,6 +38,8 @@ static const RpcProcedure procedures[] = {
         domain_get_max_vcpus),
     ROW(WIRE_DOMAIN_GET_OS_TYPE, "virDomainGetOSType", WireDomainArgs, WireTextRet, RO | FAST,
         domain_get_os_type),
+    ROW(WIRE_DOMAIN_GET_VCPUS, "virDomainGetVcpus", WireDomainVcpusArgs, WireDomainVcpusRet, RO,
+        domain_get_vcpus),
     ROW(WIRE_CONNECT_LIST_DEFINED_DOMAINS, "virConnectListDefinedDomains", WireIntArgs, WireNamesRet,
         RO | FAST, domain_list_defined),
     ROW(WIRE_DOMAIN_LOOKUP_BY_ID, "virDomainLookupByID", WireIntArgs, WireDomainRet, RO | FAST,

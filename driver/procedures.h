@@ -98,6 +98,7 @@ HANDLER(domain_answer_none);
 HANDLER(domain_get_messages);
 HANDLER(domain_open_console);
 HANDLER(domain_get_control_info);
+HANDLER(domain_get_vcpus);
 HANDLER(domain_get_metadata);
 HANDLER(domain_set_metadata);
 HANDLER(domain_get_security_label);

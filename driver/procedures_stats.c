@@ -7,6 +7,7 @@
 #include "driver/domains.h"
 #include "driver/procedures.h"
 #include "driver/stats.h"
+#include "driver/vcpu.h"
 
 static void
 add_param(RpcParams *params, const virTypedParameter *param)
@@ -193,5 +194,35 @@ HANDLER(domain_memory_stats)
     };
     out->stats.stats_val = g_memdup2(all, sizeof(all));
     out->stats.stats_len = MIN(in->max_stats, (guint) G_N_ELEMENTS(all));
+    return TRUE;
+}
+
+HANDLER(domain_get_vcpus)
+{
+    const WireDomainVcpusArgs *in = args;
+    WireDomainVcpusRet *out = ret;
+    g_autoptr(Domain) domain = procedures_domain(call, &in->dom, error);
+    g_autofree guint8 *maps = NULL;
+
+    if (!domain)
+        return FALSE;
+    if (in->maxinfo < 0 || in->maxinfo > WIRE_LIST_MAX || in->maplen < 0 ||
+        (gint64) in->maxinfo * in->maplen > WIRE_CPUMAP_MAX) {
+        quasar_set_error(error, VIR_ERR_INVALID_ARG,
+                         "%d vCPUs with %d bytes for the map of each are too many", in->maxinfo, in->maplen);
+        return FALSE;
+    }
+    g_autoptr(GArray) infos = vcpu_collect(domain, (guint) in->maxinfo, (gsize) in->maplen, &maps, error);
+    if (!infos)
+        return FALSE;
+    out->info.info_val = g_new0(WireVcpuInfo, infos->len);
+    out->info.info_len = infos->len;
+    for (guint i = 0; i < infos->len; i++) {
+        const virVcpuInfo *info = &g_array_index(infos, virVcpuInfo, i);
+        out->info.info_val[i] = (WireVcpuInfo){
+            .number = info->number, .state = info->state, .cpu_time = info->cpuTime, .cpu = info->cpu};
+    }
+    out->cpumaps.cpumaps_len = maps ? infos->len * (u_int) in->maplen : 0;
+    out->cpumaps.cpumaps_val = (char *) g_steal_pointer(&maps);
     return TRUE;
 }

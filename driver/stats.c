@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/frame.h"
 #include "driver/blockinfo.h"
+#include "driver/vcpu.h"
 #include "emulator/qmp.h"
 
 #define NS_PER_S 1000000000ULL
@@ -230,24 +231,6 @@ stats_add_balloon(const StatsSubject *subject, GArray *params)
         stats_add_ull(params, stats_process_rss(subject->pid), "balloon.rss");
 }
 
-// The thread of a vCPU, by the name that QEMU gives it (debug-threads); 0: there is none of its own.
-static int
-stats_vcpu_thread(pid_t pid, guint vcpu)
-{
-    g_autofree char *path = g_strdup_printf("/proc/%d/task", pid);
-    g_autofree char *prefix = g_strdup_printf("CPU %u/", vcpu);
-    g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
-    const char *name;
-
-    while (dir && (name = g_dir_read_name(dir))) {
-        g_autofree char *file = g_strdup_printf("%s/%s/comm", path, name);
-        g_autofree char *comm = NULL;
-        if (g_file_get_contents(file, &comm, NULL, NULL) && g_str_has_prefix(comm, prefix))
-            return atoi(name);
-    }
-    return 0;
-}
-
 // Time that a thread waited for a processor, ns.
 static guint64
 stats_thread_delay(pid_t pid, int tid)
@@ -267,7 +250,7 @@ stats_add_vcpus(const StatsSubject *subject, GArray *params)
     stats_add_uint(params, "vcpu.current", subject->def->vcpus);
     stats_add_uint(params, "vcpu.maximum", subject->def->max_vcpus);
     for (guint i = 0; subject->pid && i < subject->def->vcpus; i++) {
-        const int thread = stats_vcpu_thread(subject->pid, i);
+        const int thread = vcpu_thread(subject->pid, i);
         g_autofree char *state = g_strdup_printf("vcpu.%u.state", i);
         guint64 user, system;
 

@@ -474,3 +474,12 @@ def test_notes_of_a_running_guest(hosts):
     finally:
         hosts.virsh('hostA', 'destroy', 'small')
         hosts.virsh('hostA', 'undefine', 'small')
+
+
+def test_vcpuinfo(guest):
+    told = fields(says(guest, 'vcpuinfo', 'web'))
+    assert (told['VCPU'], told['State']) == ('0', 'running')
+    assert float(told['CPU time'].rstrip('s')) > 0
+    assert told['CPU Affinity'][int(told['CPU'])] == 'y'
+    says(guest, 'destroy', 'web')
+    assert guest.virsh('hostA', 'vcpuinfo', 'web').returncode != 0
