@@ -44,6 +44,7 @@ struct Domain {
     GPtrArray *vnets;    // VnetClient*, one for each interface of `live`, NULL entries where there is none
     gint64 started_at;   // wall clock, s
     gboolean starting;   // between begin of a start and its end; its emulator's pid may not be known
+    gconstpointer owner; // whose connection started it and takes it along; only compared; NULL: nobody's
     gboolean destroying; // the coming death is ours: report destroyed, not crashed
     gboolean shutdown_by_guest; // SHUTDOWN event seen, guest-initiated
     gboolean shutdown_seen;

@@ -136,11 +136,8 @@ static gboolean
 check_start_flags(unsigned int flags, GError **error)
 {
     const unsigned int known = VIR_DOMAIN_START_PAUSED | VIR_DOMAIN_START_BYPASS_CACHE |
-                               VIR_DOMAIN_START_FORCE_BOOT | VIR_DOMAIN_START_VALIDATE;
-    if (flags & VIR_DOMAIN_START_AUTODESTROY) {
-        quasar_set_error(error, VIR_ERR_ARGUMENT_UNSUPPORTED, "automatic destruction is not supported");
-        return FALSE;
-    }
+                               VIR_DOMAIN_START_FORCE_BOOT | VIR_DOMAIN_START_VALIDATE |
+                               VIR_DOMAIN_START_AUTODESTROY;
     return check_flags(flags, known, "virDomainCreateWithFlags", error);
 }
 
@@ -164,7 +161,7 @@ complete(Domain *domain, DomainDef *def, GError **error)
 
 // With the job begun. Takes `def`.
 static gboolean
-start_locked(Domain *domain, DomainDef *def, unsigned int flags, GError **error)
+start_locked(Domain *domain, DomainDef *def, unsigned int flags, gconstpointer owner, GError **error)
 {
     g_autoptr(DomainDef) owned = def;
     const ProcessOptions options = {.paused = (flags & VIR_DOMAIN_START_PAUSED) != 0};
@@ -179,6 +176,7 @@ start_locked(Domain *domain, DomainDef *def, unsigned int flags, GError **error)
         process_cleanup(domain, VIR_DOMAIN_SHUTOFF_FAILED);
         return FALSE;
     }
+    domain->owner = (flags & VIR_DOMAIN_START_AUTODESTROY) ? owner : NULL;
     domain_emit_lifecycle(domain, VIR_DOMAIN_EVENT_STARTED, VIR_DOMAIN_EVENT_STARTED_BOOTED);
     if (options.paused)
         domain_emit_lifecycle(domain, VIR_DOMAIN_EVENT_SUSPENDED, VIR_DOMAIN_EVENT_SUSPENDED_PAUSED);
@@ -186,7 +184,7 @@ start_locked(Domain *domain, DomainDef *def, unsigned int flags, GError **error)
 }
 
 gboolean
-lifecycle_start(Domain *domain, unsigned int flags, GError **error)
+lifecycle_start(Domain *domain, unsigned int flags, gconstpointer owner, GError **error)
 {
     if (!check_start_flags(flags, error) || !check_arrived(domain, error) ||
         !begin(domain, JOB_MODIFY, error))
@@ -195,13 +193,13 @@ lifecycle_start(Domain *domain, unsigned int flags, GError **error)
     if (domain_is_active(domain))
         quasar_set_error(error, VIR_ERR_OPERATION_INVALID, "domain is already running");
     else
-        ok = start_locked(domain, domain_def_copy(domain->persistent), flags, error);
+        ok = start_locked(domain, domain_def_copy(domain->persistent), flags, owner, error);
     end(domain);
     return ok;
 }
 
 Domain *
-lifecycle_create_xml(Driver *driver, const char *xml, unsigned int flags, GError **error)
+lifecycle_create_xml(Driver *driver, const char *xml, unsigned int flags, gconstpointer owner, GError **error)
 {
     if (!check_start_flags(flags, error))
         return NULL;
@@ -216,7 +214,7 @@ lifecycle_create_xml(Driver *driver, const char *xml, unsigned int flags, GError
     if (domain_is_active(domain))
         quasar_set_error(error, VIR_ERR_OPERATION_INVALID, "domain '%s' is already running", domain->name);
     else
-        ok = start_locked(domain, g_steal_pointer(&def), flags, error);
+        ok = start_locked(domain, g_steal_pointer(&def), flags, owner, error);
     if (!ok)
         remove_if_unused(domain, created);
     end(domain);
@@ -263,6 +261,30 @@ lifecycle_destroy(Domain *domain, unsigned int flags, GError **error)
     }
     domain_unlock(domain);
     return ok;
+}
+
+static void
+destroy_orphan(Driver *driver G_GNUC_UNUSED, gpointer data)
+{
+    Domain *domain = data;
+    g_autoptr(GError) error = NULL;
+    g_message("domain '%s' ends with the connection that started it", domain->name);
+    if (!lifecycle_destroy(domain, 0, &error))
+        g_warning("domain '%s': %s", domain->name, error->message);
+}
+
+void
+lifecycle_owner_gone(Driver *driver, gconstpointer owner)
+{
+    g_autoptr(GPtrArray) active = domain_list_filter(driver->domains, VIR_CONNECT_LIST_DOMAINS_ACTIVE);
+    for (guint i = 0; i < active->len; i++) {
+        Domain *domain = g_ptr_array_index(active, i);
+        domain_lock(domain);
+        const gboolean orphaned = domain->owner == owner;
+        domain_unlock(domain);
+        if (orphaned)
+            driver_defer(driver, destroy_orphan, domain_ref(domain), (GDestroyNotify) domain_unref);
+    }
 }
 
 // Runs one QMP command without the lock.
@@ -387,7 +409,7 @@ lifecycle_autostart(Driver *driver)
     for (guint i = 0; i < domains->len; i++) {
         Domain *domain = g_ptr_array_index(domains, i);
         g_autoptr(GError) error = NULL;
-        if (!lifecycle_start(domain, 0, &error))
+        if (!lifecycle_start(domain, 0, NULL, &error))
             g_warning("cannot autostart domain '%s': %s", domain->name, error->message);
     }
 }

@@ -13,14 +13,18 @@
 Domain *lifecycle_define(Driver *driver, const char *xml, unsigned int flags, GError **error);
 
 // Creates a transient domain and starts it. flags as lifecycle_start().
-Domain *lifecycle_create_xml(Driver *driver, const char *xml, unsigned int flags, GError **error);
+Domain *lifecycle_create_xml(Driver *driver, const char *xml, unsigned int flags, gconstpointer owner,
+                             GError **error);
 
 // flags: virDomainUndefineFlagsValues (those about state that cannot exist yet are accepted).
 gboolean lifecycle_undefine(Domain *domain, unsigned int flags, GError **error);
 
-// flags: VIR_DOMAIN_START_PAUSED, _BYPASS_CACHE, _FORCE_BOOT, _VALIDATE; AUTODESTROY is
-// VIR_ERR_ARGUMENT_UNSUPPORTED.
-gboolean lifecycle_start(Domain *domain, unsigned int flags, GError **error);
+// flags: VIR_DOMAIN_START_PAUSED, _BYPASS_CACHE, _FORCE_BOOT, _VALIDATE, _AUTODESTROY: it ends when
+// lifecycle_owner_gone() is told of `owner`, whose connection starts it.
+gboolean lifecycle_start(Domain *domain, unsigned int flags, gconstpointer owner, GError **error);
+
+// The connection has ended: so do the guests that were to. Does not block.
+void lifecycle_owner_gone(Driver *driver, gconstpointer owner);
 
 // flags: VIR_DOMAIN_DESTROY_GRACEFUL (SIGTERM only).
 gboolean lifecycle_destroy(Domain *domain, unsigned int flags, GError **error);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "driver/domains.h"
+#include "driver/lifecycle.h"
 #include "driver/migration/migration.h"
 #include "driver/procedure_names.h"
 
@@ -230,6 +231,7 @@ procedures_session_closed(RpcSession *session, gpointer driver)
 {
     procedures_events_stop(rpc_session_data(session));
     migration_client_closed(driver, session);
+    lifecycle_owner_gone(driver, session);
 }
 
 Client *

@@ -17,12 +17,22 @@ HANDLER(domain_define_flags)
                                     lifecycle_define(procedures_driver(call), in->text, in->flags, error));
 }
 
+// A connection that went while its guest was being started was told of before the guest was known as its own.
+static void
+check_owner(RpcCall *call)
+{
+    if (rpc_session_closed(rpc_call_session(call)))
+        lifecycle_owner_gone(procedures_driver(call), rpc_call_session(call));
+}
+
 HANDLER(domain_create_xml)
 {
     const WireTextFlagsArgs *in = args;
+    Domain *domain =
+        lifecycle_create_xml(procedures_driver(call), in->text, in->flags, rpc_call_session(call), error);
 
-    return procedures_answer_domain(
-        ret, lifecycle_create_xml(procedures_driver(call), in->text, in->flags, error));
+    check_owner(call);
+    return procedures_answer_domain(ret, domain);
 }
 
 // Handlers that only act on a domain: without flags, and with them.
@@ -35,7 +45,7 @@ HANDLER(domain_create_xml)
         return domain && (expression);                                                                       \
     }
 
-ACTION(domain_create, WireDomainArgs, lifecycle_start(domain, 0, error))
+ACTION(domain_create, WireDomainArgs, lifecycle_start(domain, 0, NULL, error))
 ACTION(domain_undefine, WireDomainArgs, lifecycle_undefine(domain, 0, error))
 ACTION(domain_undefine_flags, WireDomainFlagsArgs, lifecycle_undefine(domain, in->flags, error))
 ACTION(domain_destroy, WireDomainArgs, lifecycle_destroy(domain, 0, error))
@@ -53,6 +63,8 @@ HANDLER(domain_create_flags)
     const WireDomainFlagsArgs *in = args;
     g_autoptr(Domain) domain = procedures_domain(call, &in->dom, error);
 
-    return domain && lifecycle_start(domain, in->flags, error) &&
-           procedures_answer_domain(ret, domain_ref(domain));
+    if (!domain || !lifecycle_start(domain, in->flags, rpc_call_session(call), error))
+        return FALSE;
+    check_owner(call);
+    return procedures_answer_domain(ret, domain_ref(domain));
 }

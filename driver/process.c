@@ -409,6 +409,7 @@ process_cleanup(Domain *domain, int shutoff_reason)
     domain->starting = FALSE;
     domain->incoming = FALSE;
     domain->updated = FALSE;
+    domain->owner = NULL;
     domain_list_release_id(domain->driver->domains, domain);
     g_clear_pointer(&domain->live, domain_def_free);
     domain_set_state(domain, VIR_DOMAIN_SHUTOFF, shutoff_reason);

@@ -141,6 +141,13 @@ describe_guest(Domain *domain, Cookie *cookie, char **xml, GError **error)
                          domain->name, async_job_name(domain->job.async));
         ok = FALSE;
     }
+    if (ok && domain->owner) {
+        quasar_set_error(error, VIR_ERR_OPERATION_INVALID,
+                         "domain '%s' was started to end with a connection to this host (autodestroy), so it "
+                         "cannot leave it",
+                         domain->name);
+        ok = FALSE;
+    }
     if (ok) {
         cookie->uuid = g_strdup(domain->live->uuid);
         cookie->name = g_strdup(domain->name);

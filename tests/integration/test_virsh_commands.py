@@ -483,3 +483,28 @@ def test_vcpuinfo(guest):
     assert told['CPU Affinity'][int(told['CPU'])] == 'y'
     says(guest, 'destroy', 'web')
     assert guest.virsh('hostA', 'vcpuinfo', 'web').returncode != 0
+
+
+@pytest.mark.parametrize('number', [None, signal.SIGKILL])
+def test_autodestroy(hosts, number):
+    """The guest ends with the connection that started it, however that ends, and does not leave the host before."""
+    says(hosts, 'define', small_guest(hosts, 'small'))
+    try:
+        client = hosts.popen('hostA', 'virsh', '-c', 'quasar:///system', stdin=subprocess.PIPE,
+                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        client.stdin.write(b'start --autodestroy small\n')
+        client.stdin.flush()
+        lab_library.wait_for('the guest', lambda: says(hosts, 'domstate', 'small').strip() == 'running')
+        assert 'autodestroy' in refusal(hosts, 'migrate', '--live', 'small', 'quasar+tls://hostB/system')
+        assert says(hosts, 'domstate', 'small').strip() == 'running'
+        if number:
+            assert hosts.kill('hostA', 'virsh', number) == 1
+        client.stdin.close()
+        client.wait(30)
+        lab_library.wait_for('its end', lambda: says(hosts, 'domstate', '--reason', 'small').strip()
+                             == 'shut off (destroyed)')
+        says(hosts, 'start', 'small')
+        assert says(hosts, 'domstate', 'small').strip() == 'running'
+    finally:
+        hosts.virsh('hostA', 'destroy', 'small')
+        hosts.virsh('hostA', 'undefine', 'small')
