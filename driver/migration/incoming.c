@@ -301,18 +301,35 @@ incoming_refuse(Incoming *incoming, const char *why, gboolean if_unclaimed, GErr
     return ok;
 }
 
+// The stream brings why a guest stands, if the emulator itself had stopped it.
+static int
+paused_reason(Domain *domain)
+{
+    domain_lock(domain);
+    g_autoptr(Qmp) qmp = domain_qmp(domain, NULL);
+    domain_unlock(domain);
+    g_autofree char *status = NULL;
+    int state = VIR_DOMAIN_PAUSED, reason = VIR_DOMAIN_PAUSED_USER;
+    if (qmp && monitor_query_status(qmp, NULL, &status, NULL))
+        emulator_state_from_runstate(status, &state, &reason);
+    gboolean by_itself = reason == VIR_DOMAIN_PAUSED_IOERROR || reason == VIR_DOMAIN_PAUSED_WATCHDOG;
+    return state == VIR_DOMAIN_PAUSED && by_itself ? reason : VIR_DOMAIN_PAUSED_USER;
+}
+
 static gboolean
 let_run(Incoming *incoming, const IncomingCommit *commit, gboolean started, GError **error)
 {
     Domain *domain = incoming->domain;
+    const gboolean run = incoming->handoff->run_state == VIR_DOMAIN_RUNNING;
+    const int reason = run ? 0 : paused_reason(domain);
     domain_lock(domain);
     move_nics_arrive(domain, commit->addresses);
     domain->incoming = FALSE;
     gboolean ok = TRUE;
-    if (incoming->handoff->run_state == VIR_DOMAIN_RUNNING && !started)
+    if (run && !started)
         ok = process_continue(domain, VIR_DOMAIN_RUNNING_MIGRATED, error);
     else if (!started)
-        domain_set_state(domain, VIR_DOMAIN_PAUSED, VIR_DOMAIN_PAUSED_USER);
+        domain_set_state(domain, VIR_DOMAIN_PAUSED, reason);
     domain_unlock(domain);
     incoming->resumed_wall_us = g_get_real_time();
     return ok;
