@@ -1,18 +1,21 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// What works inside the lab's guest: file maker, memory dirtier, disk writer, UDP echo, power button. Linked
-// statically.
+// What works inside the lab's guest: file maker, memory dirtier, disk writer, UDP echo, clock, power button.
+// Linked statically.
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <linux/input.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/reboot.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
+#include <x86intrin.h>
 
 // Theory of operation
 //
@@ -207,6 +210,71 @@ echo_datagrams(uint16_t port)
     }
 }
 
+enum { CLOCKS = 4 };
+
+// Nanoseconds, and the processor's own count.
+static void
+read_clocks(uint64_t found[CLOCKS])
+{
+    static const clockid_t ids[] = {CLOCK_MONOTONIC, CLOCK_MONOTONIC_RAW, CLOCK_REALTIME};
+    struct timespec now;
+
+    for (int i = 0; i < CLOCKS - 1; i++) {
+        clock_gettime(ids[i], &now);
+        found[i] = (uint64_t) now.tv_sec * 1000000000 + (uint64_t) now.tv_nsec;
+    }
+    found[CLOCKS - 1] = __rdtsc();
+}
+
+// What the kernel goes by: it gives up a clock source that it does not trust.
+static void
+read_source(char *name, size_t size)
+{
+    FILE *file = fopen("/sys/devices/system/clocksource/clocksource0/current_clocksource", "r");
+
+    if (!file || !fgets(name, (int) size, file))
+        snprintf(name, size, "none");
+    name[strcspn(name, "\n")] = '\0';
+    if (file)
+        fclose(file);
+}
+
+// Answers each datagram, a number, with it, the clocks, how often one went backwards, and the clock source.
+static int
+tell_clocks(uint16_t port)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port)};
+    struct pollfd item = {.fd = socket(AF_INET, SOCK_DGRAM, 0), .events = POLLIN};
+    uint64_t last[CLOCKS] = {0}, found[CLOCKS], backwards = 0;
+    char number[32], source[32], answer[256];
+
+    if (item.fd < 0 || bind(item.fd, (struct sockaddr *) &address, sizeof(address)) < 0) {
+        perror("guestd: clock");
+        return 1;
+    }
+    for (;;) {
+        socklen_t size = sizeof(address);
+        ssize_t length = -1;
+        int ready = poll(&item, 1, 10);
+
+        if (ready > 0)
+            length = recvfrom(item.fd, number, sizeof(number) - 1, 0, (struct sockaddr *) &address, &size);
+        read_clocks(found);
+        for (int i = 0; i < CLOCKS; i++)
+            backwards += found[i] < last[i];
+        memcpy(last, found, sizeof(last));
+        if (length < 0)
+            continue;
+        number[length] = '\0';
+        read_source(source, sizeof(source));
+        length = snprintf(answer, sizeof(answer),
+                          "%s %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %s", number,
+                          found[0], found[1], found[2], found[3], backwards, source);
+        if (sendto(item.fd, answer, (size_t) length, 0, (struct sockaddr *) &address, size) < 0)
+            perror("guestd: clock");
+    }
+}
+
 int
 main(int argc, char **argv)
 {
@@ -222,7 +290,9 @@ main(int argc, char **argv)
         return wait_for_power_button(argv[2]);
     if (strcmp(what, "echo") == 0 && argc == 3)
         return echo_datagrams((uint16_t) strtoul(argv[2], NULL, 10));
+    if (strcmp(what, "clock") == 0 && argc == 3)
+        return tell_clocks((uint16_t) strtoul(argv[2], NULL, 10));
     fprintf(stderr, "usage: guestd file PATH MIB | memory STATUS MIB PAGES_PER_SECOND | "
-                    "disk STATUS DEVICE OFFSET BLOCKS | power DEVICE | echo PORT\n");
+                    "disk STATUS DEVICE OFFSET BLOCKS | power DEVICE | echo PORT | clock PORT\n");
     return 2;
 }

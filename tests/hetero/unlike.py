@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Two hosts that are unlike: A is this machine, B runs its emulators as a host of another architecture would."""
+import os
+import re
+import signal
+import subprocess
+import tempfile
+
+import lab as lab_library
+import world as world_library
+
+MAKE = os.path.join(lab_library.SOURCE, 'emulator', 'build', 'make-emulator')
+# Each host has its own there; the domain names the path.
+EMULATOR = '/var/lib/libvirt/emulator/launch'
+CLOCK_PORT = 8
+
+
+def product(arch=None):
+    """The directory of the built emulator for hosts of an architecture (None: this one); None when there is none."""
+    found = subprocess.run([MAKE, '--find'] + (['--host', arch] if arch else []), stdout=subprocess.PIPE,
+                           universal_newlines=True, check=False).stdout.strip()
+    return found or None
+
+
+def give_emulator(lab, host, program):
+    """`program` (a path and its first arguments) becomes what a host runs as EMULATOR."""
+    path = lab.path(host, EMULATOR)
+    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+    # A new file each time: what was probed is told by the file's time.
+    with open(path + '.new', 'w') as file:
+        file.write('#!/bin/sh\nexec %s "$@"\n' % program)
+    os.chmod(path + '.new', 0o755)
+    os.rename(path + '.new', path)
+
+
+class UnlikeWorld(world_library.World):
+    """Its guest has a portable NIC, tells its clocks, and names EMULATOR."""
+
+    def definition(self, disk, memory='4:1000', blocks=64):
+        xml = self.lab.domain_xml(disk=disk, memory_mib=128, file_mib=8,
+                                  options='quasar.memory=%s quasar.disk=1048576:%d quasar.clock=%d' %
+                                  (memory, blocks, CLOCK_PORT))
+        xml = xml.replace('<devices>', '<devices><emulator>%s</emulator>' % EMULATOR)
+        xml = xml.replace('<driver name="qemu" type="qcow2"/>', '<driver name="qemu" type="qcow2" error_policy="stop"/>')
+        off = ' '.join('%s="off"' % name for name in ('csum', 'tso4', 'tso6', 'ecn', 'ufo'))
+        return xml.replace('<model type="virtio"/>',
+                           '<model type="virtio"/><driver><host gso="off" %s/><guest %s/></driver>' % (off, off))
+
+    def boot(self, make_disk=None, **options):
+        """From whatever was left to a guest that has booted on A. make_disk(base) returns the path of its overlay."""
+        self.clear()
+        base, disk = self.lab.disks()
+        if make_disk:
+            disk = make_disk(base)
+        with open(self.lab.path('hostA', 'run/web.xml'), 'w') as file:
+            file.write(self.definition(disk, **options))
+        defined = self.lab.virsh('hostA', 'define', '/run/web.xml')
+        assert defined.returncode == 0, defined.stderr
+        self.start('hostA')
+        self.wait_booted()
+
+    def figures(self, host):
+        """Pause and total time of the last move in milliseconds, as its source tells them."""
+        said = self.lab.virsh(host, 'domjobinfo', '--completed', 'web').stdout
+        found = dict(re.findall(r'(?m)^([A-Z][^:]*): +(\d+(?:\.\d+)?) +ms', said))
+        return int(found['Total downtime']), int(found['Time elapsed'])
+
+
+class Answer:
+    def __init__(self, line):
+        words = line.split()
+        self.number, self.asked, self.answered = (int(word) for word in words[:3])
+        self.clocks = dict(zip(('monotonic', 'raw', 'real', 'tsc'), (int(word) for word in words[3:7])))
+        self.backwards, self.source = int(words[7]), words[8]
+
+    @property
+    def when(self):
+        return (self.asked + self.answered) / 2
+
+    @property
+    def doubt(self):
+        return (self.answered - self.asked) / 2
+
+
+class Clocks:
+    """The guest's clocks beside the host's, asked ten times a second by the client."""
+
+    def __init__(self, lab):
+        self.lab = lab
+        self.output = tempfile.NamedTemporaryFile('w+')
+        client = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'clock_client.py')
+        self.process = lab.popen('client', '/usr/bin/python3', '-B', client, lab_library.GUEST_ADDRESS, str(CLOCK_PORT), '100',
+                                 stdout=self.output)
+
+    def answers(self):
+        with open(self.output.name) as file:
+            return [Answer(line) for line in file.read().split('\n')[:-1] if line[:1].isdigit()]
+
+    def mark(self):
+        """The number of answers, when one more has come to a question that was asked after this call."""
+        asked = len(self.answers())
+        lab_library.wait_for('the guest to tell its clocks', lambda: len(self.answers()) > asked + 1, 30)
+        return len(self.answers())
+
+    def end(self):
+        """Returns all answers and how many questions there were."""
+        for pid in self.lab.processes('client', os.path.basename(os.path.realpath('/usr/bin/python3'))):
+            os.kill(pid, signal.SIGTERM)
+        self.process.wait(30)
+        with open(self.output.name) as file:
+            sent = int(re.search(r'(?m)^sent (\d+)$', file.read())[1])
+        found = self.answers()
+        self.output.close()
+        return found, sent
+
+    def close(self):
+        if self.process.poll() is None:
+            self.end()
+
+
+def rate(answers, clock):
+    """A clock's seconds for each real second between the first and the last of some answers, and by how much that may be
+    wrong: a clock was read at some moment between question and answer."""
+    part = len(answers) // 4
+    first = min(answers[:part], key=lambda answer: answer.doubt)
+    last = min(answers[-part:], key=lambda answer: answer.doubt)
+    real = last.when - first.when
+    return (last.clocks[clock] - first.clocks[clock]) / real, (first.doubt + last.doubt) / real
