@@ -104,18 +104,19 @@ node_uuid(void)
     return domain_uuid_format(bytes);
 }
 
+// `emulator` NULL: the one that a domain gets which names none.
 static EmulatorProbe *
-node_probe(Driver *driver, GError **error)
+node_probe(Driver *driver, const char *emulator, GError **error)
 {
     const EmulatorUser user = {.uid = driver->emulator_uid, .gid = driver->emulator_gid};
 
-    return emulator_probe(emulator_default(), &user, driver->cache_dir, error);
+    return emulator_probe(emulator ? emulator : emulator_default(), &user, driver->cache_dir, error);
 }
 
 gulong
 node_emulator_version(Driver *driver, GError **error)
 {
-    g_autoptr(EmulatorProbe) probe = node_probe(driver, error);
+    g_autoptr(EmulatorProbe) probe = node_probe(driver, NULL, error);
 
     return probe ? emulator_probe_version(probe) : 0;
 }
@@ -146,7 +147,7 @@ char *
 node_capabilities(Driver *driver)
 {
     g_autoptr(GError) error = NULL;
-    g_autoptr(EmulatorProbe) probe = node_probe(driver, &error);
+    g_autoptr(EmulatorProbe) probe = node_probe(driver, NULL, &error);
     g_autoptr(GArray) machines = probe ? node_machines(probe) : NULL;
     g_autofree char *uuid = node_uuid();
     g_autofree CapabilitiesCpu *cpus = NULL;
@@ -216,15 +217,32 @@ node_named_models(const EmulatorProbe *probe)
     return models;
 }
 
+static DomainCapabilitiesPatch *
+node_patches(const EmulatorProbe *probe)
+{
+    DomainCapabilitiesPatch *patches = g_new0(DomainCapabilitiesPatch, emulator_n_cures);
+
+    for (gsize i = 0; i < emulator_n_cures; i++) {
+        patches[i].name = emulator_cures[i].patch;
+        patches[i].present = emulator_traits_is_cured(probe->traits, &emulator_cures[i]);
+        patches[i].without = emulator_cures[i].without;
+    }
+    return patches;
+}
+
 char *
 node_domain_capabilities(Driver *driver, const char *emulator, const char *arch, const char *machine,
                          const char *virt_type, GError **error)
 {
-    g_autoptr(EmulatorProbe) probe = node_probe(driver, error);
+    if (emulator && !g_path_is_absolute(emulator)) {
+        quasar_set_error(error, VIR_ERR_INVALID_ARG, "emulator '%s' must be given with its whole path",
+                         emulator);
+        return NULL;
+    }
+    g_autoptr(EmulatorProbe) probe = node_probe(driver, emulator, error);
     const gboolean kvm = g_strcmp0(virt_type, "kvm") == 0;
 
-    if (!probe || !check_wanted("emulator", emulator, probe->path, error) ||
-        !check_wanted("architecture", arch, probe->arch, error) ||
+    if (!probe || !check_wanted("architecture", arch, probe->arch, error) ||
         !(kvm ? process_kvm_usable(driver, error)
               : check_wanted("virtualization type", virt_type, "qemu", error)))
         return NULL;
@@ -235,6 +253,7 @@ node_domain_capabilities(Driver *driver, const char *emulator, const char *arch,
         return NULL;
     }
     g_autoptr(GPtrArray) models = node_named_models(probe);
+    g_autofree DomainCapabilitiesPatch *patches = node_patches(probe);
     DomainCapabilities capabilities = {
         .emulator = probe->path,
         .virt_type = kvm ? "kvm" : "qemu",
@@ -242,6 +261,8 @@ node_domain_capabilities(Driver *driver, const char *emulator, const char *arch,
         .arch = probe->arch,
         .cpu_models = (const char *const *) models->pdata,
         .n_cpu_models = models->len,
+        .patches = patches,
+        .n_patches = emulator_n_cures,
     };
     for (guint i = 0; i < probe->machines->len; i++) {
         const EmulatorMachine *one = g_ptr_array_index(probe->machines, i);

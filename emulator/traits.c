@@ -142,6 +142,24 @@ emulator_traits_has_patch(const EmulatorTraits *traits, const char *name)
     return g_ptr_array_find_with_equal_func(traits->patches, name, g_str_equal, NULL);
 }
 
+const EmulatorCure emulator_cures[] = {
+    {"true-dirty-tracking", "emulated guests get 8 KiB more memory, as others lose stores in a live move"},
+    {"host-byte-order", "no guest moves to or from a host of the other byte order"},
+    {"host-page-size", "no guest moves to or from a host of another page size"},
+    {"guest-time", "an emulated guest moves between hosts of one architecture only, and its time depends on "
+                   "the host's clock rate"},
+    {"rtc-timers", "alarms of a guest's RTC stay in the time of the host that it came from"},
+};
+const gsize emulator_n_cures = G_N_ELEMENTS(emulator_cures);
+
+gboolean
+emulator_traits_is_cured(const EmulatorTraits *traits, const EmulatorCure *cure)
+{
+    if (g_str_equal(cure->patch, "true-dirty-tracking"))
+        return !emulator_traits_loses_stores(traits);
+    return emulator_traits_has_patch(traits, cure->patch);
+}
+
 gboolean
 emulator_traits_loses_stores(const EmulatorTraits *traits)
 {

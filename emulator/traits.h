@@ -33,6 +33,17 @@ EmulatorTraits *emulator_traits_from_json(json_t *object);
 
 gboolean emulator_traits_has_patch(const EmulatorTraits *traits, const char *name);
 
+// What an emulator of ours cures, by the patch's name, and what follows for guests where it is missing.
+typedef struct EmulatorCure EmulatorCure;
+struct EmulatorCure {
+    const char *patch;
+    const char *without;
+};
+extern const EmulatorCure emulator_cures[];
+extern const gsize emulator_n_cures;
+// Whether this emulator has what the patch cures, by the patch or by its version.
+gboolean emulator_traits_is_cured(const EmulatorTraits *traits, const EmulatorCure *cure);
+
 // Whether TCG's dirty tracking loses guest stores on the RAM sizes that are multiples of 256 KiB: version
 // below 9.0 without our patch (19 of 64 moves broke the guest).
 gboolean emulator_traits_loses_stores(const EmulatorTraits *traits);

@@ -104,6 +104,25 @@ format_features(Writer *writer)
     writer_end(writer);
 }
 
+static void
+format_patches(Writer *writer, const DomainCapabilities *capabilities)
+{
+    if (capabilities->n_patches == 0)
+        return;
+    writer_begin(writer, "quasar");
+    for (gsize i = 0; i < capabilities->n_patches; i++) {
+        const DomainCapabilitiesPatch *patch = &capabilities->patches[i];
+        writer_begin(writer, "patch");
+        writer_attribute(writer, "name", patch->name);
+        writer_attribute(writer, "supported", patch->present ? "yes" : "no");
+        if (patch->present)
+            writer_end(writer);
+        else
+            writer_content(writer, patch->without);
+    }
+    writer_end(writer);
+}
+
 char *
 domain_capabilities_format(const DomainCapabilities *capabilities)
 {
@@ -126,6 +145,7 @@ domain_capabilities_format(const DomainCapabilities *capabilities)
     writer_end(&writer);
     format_devices(&writer);
     format_features(&writer);
+    format_patches(&writer, capabilities);
     writer_end(&writer);
     return writer_finish(&writer);
 }

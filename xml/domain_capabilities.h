@@ -4,6 +4,13 @@
 
 #include <glib.h>
 
+// What Quasar's own emulator has and others may lack.
+typedef struct {
+    const char *name;
+    gboolean present;
+    const char *without; // what follows where it is missing
+} DomainCapabilitiesPatch;
+
 // All strings are borrowed for the call.
 typedef struct {
     const char *emulator;
@@ -13,7 +20,10 @@ typedef struct {
     guint max_vcpus;
     const char *const *cpu_models; // what <cpu mode='custom'> may name
     gsize n_cpu_models;
+    const DomainCapabilitiesPatch *patches;
+    gsize n_patches;
 } DomainCapabilities;
 
-// Caller frees. Source: formatdomaincaps. Says of devices what domain_def_parse() takes.
+// Caller frees. Source: formatdomaincaps; <quasar> is ours, and unknown elements are for clients to ignore.
+// Says of devices what domain_def_parse() takes.
 char *domain_capabilities_format(const DomainCapabilities *capabilities);

@@ -3,6 +3,7 @@
 import grp
 import os
 import re
+import shutil
 import signal
 import stat
 import subprocess
@@ -74,6 +75,11 @@ def test_host(hosts):
     assert re.search(r"<machine>pc-q35-[\d.]+</machine>", offered)
     assert '>max</model>' not in offered
     assert 'invalid argument' in refusal(hosts, 'domcapabilities', '--machine', 'no-such-machine')
+    # What the distribution's emulator lacks is said.
+    plain = says(hosts, 'domcapabilities', '--emulatorbin', shutil.which('qemu-system-x86_64'))
+    assert "<patch name='guest-time' supported='no'>an emulated guest moves between" in plain
+    assert 'cannot find emulator' in refusal(hosts, 'domcapabilities', '--emulatorbin', '/nowhere')
+    assert 'whole path' in refusal(hosts, 'domcapabilities', '--emulatorbin', 'qemu-system-x86_64')
     # As with libvirt, a client that may only read may not have an emulator asked.
     assert 'read only access' in refusal(hosts, '--readonly', 'domcapabilities')
 

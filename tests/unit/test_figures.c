@@ -99,6 +99,7 @@ test_domain_capabilities(void **state)
 {
     (void) state;
     const char *const models[] = {"qemu64", "Haswell"};
+    const DomainCapabilitiesPatch patches[] = {{"one", TRUE, "nothing"}, {"two", FALSE, "time <stands>"}};
     const DomainCapabilities capabilities = {
         .emulator = "/usr/bin/qemu-system-x86_64",
         .virt_type = "qemu",
@@ -107,6 +108,8 @@ test_domain_capabilities(void **state)
         .max_vcpus = 288,
         .cpu_models = models,
         .n_cpu_models = 2,
+        .patches = patches,
+        .n_patches = 2,
     };
     g_autofree char *xml = domain_capabilities_format(&capabilities);
 
@@ -116,6 +119,8 @@ test_domain_capabilities(void **state)
     assert_non_null(strstr(xml, "<graphics supported='no'/>"));
     assert_non_null(strstr(xml, "<backingStoreInput supported='yes'/>"));
     assert_null(strstr(xml, "spice"));
+    assert_non_null(strstr(xml, "<patch name='one' supported='yes'/>"));
+    assert_non_null(strstr(xml, "<patch name='two' supported='no'>time &lt;stands&gt;</patch>"));
 }
 
 int
