@@ -50,6 +50,7 @@ domain_unref(Domain *domain)
     g_clear_pointer(&domain->consoles, g_hash_table_unref);
     json_decref(domain->last_known);
     g_free(domain->run_dir);
+    g_free(domain->firmware);
     g_free(domain->name);
     job_clear(&domain->job);
     g_mutex_clear(&domain->files);

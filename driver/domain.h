@@ -40,6 +40,7 @@ struct Domain {
     guint64 pid_start;   // /proc/PID/stat field 22: tells the process from a later one with the same number
     guint64 generation;  // counts starts; callbacks of an earlier run compare it
     char *run_dir;       // /run/libvirt/quasar/domain-ID-SHORTNAME
+    char *firmware;      // what the run was started with (emulator/firmware.h), as text; NULL: not known
     Qmp *qmp;            // shared: take domain_qmp()
     GPtrArray *vnets;    // VnetClient*, one for each interface of `live`, NULL entries where there is none
     gint64 started_at;   // wall clock, s

@@ -2,6 +2,7 @@
 // A guest's processes: start, find again, end.
 #include "driver/process.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -12,6 +13,7 @@
 #include "driver/store.h"
 #include "emulator/bundled.h"
 #include "emulator/command.h"
+#include "emulator/firmware.h"
 #include "emulator/launch.h"
 #include "emulator/monitor.h"
 #include "emulator/probe.h"
@@ -41,8 +43,10 @@ emulator_user(const Driver *driver)
     return (EmulatorUser){.uid = driver->emulator_uid, .gid = driver->emulator_gid};
 }
 
+// *firmware: what the emulator finds for this guest, as text.
 static char **
-build_command(Domain *domain, const DomainDef *def, const ProcessOptions *options, GError **error)
+build_command(Domain *domain, const DomainDef *def, const ProcessOptions *options, char **firmware,
+              GError **error)
 {
     const EmulatorUser user = emulator_user(domain->driver);
     const char *binary = def->emulator ? def->emulator : emulator_default();
@@ -54,6 +58,10 @@ build_command(Domain *domain, const DomainDef *def, const ProcessOptions *option
                              .incoming = options->incoming != NULL,
                              .loses_tcg_stores = probe->loses_tcg_stores,
                              .ram_kib = options->ram_kib};
+    g_autoptr(json_t) files = emulator_firmware_describe((const char *const *) probe->directories, def);
+    char *text = json_dumps(files, JSON_COMPACT | JSON_SORT_KEYS);
+    *firmware = g_strdup(text);
+    free(text);
     return emulator_command(def, &run, error);
 }
 
@@ -154,9 +162,11 @@ explain_start(const Domain *domain, const DomainDef *def, goffset log_start, con
 
 // Known from here on to whoever wants to end it, and to a daemon that comes after us.
 static gboolean
-record_process(Domain *domain, const EmulatorProcess *process, GError **error)
+record_process(Domain *domain, const EmulatorProcess *process, const char *firmware, GError **error)
 {
     domain_lock(domain);
+    g_free(domain->firmware);
+    domain->firmware = g_strdup(firmware);
     domain->pid = process->pid;
     domain->pid_start = process->start_time;
     // Who asked for its end until now has seen no process to kill.
@@ -176,9 +186,10 @@ launch(Domain *domain, const DomainDef *def, const ProcessOptions *options, Star
     if (!process_check_stray(domain, error) || !images_lend(domain, def, error) ||
         !emulator_run_directory_create(domain->run_dir, &user, error))
         return FALSE;
-    g_auto(GStrv) argv = build_command(domain, def, options, error);
+    g_autofree char *firmware = NULL;
+    g_auto(GStrv) argv = build_command(domain, def, options, &firmware, error);
     if (!argv || !emulator_launch((const char *const *) argv, &user, log, &started->process, error) ||
-        !record_process(domain, &started->process, error))
+        !record_process(domain, &started->process, firmware, error))
         return FALSE;
     started->qmp = process_connect_monitor(domain, started->process.pid, CONNECT_MS, &problem);
     if (!started->qmp)
@@ -404,6 +415,7 @@ process_cleanup(Domain *domain, int shutoff_reason)
     // A guest that did not arrive has not ended here either.
     if (domain->incoming)
         shutoff_reason = domain->reason_before;
+    g_clear_pointer(&domain->firmware, g_free);
     domain->pid = 0;
     domain->pid_start = 0;
     domain->starting = FALSE;

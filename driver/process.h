@@ -51,10 +51,18 @@ gboolean process_assign(Driver *driver, DomainDef *def, GError **error);
 // Whether guests of type kvm can run here. VIR_ERR_CONFIG_UNSUPPORTED says why not. Blocks.
 gboolean process_kvm_usable(const Driver *driver, GError **error);
 
-// Whether a guest of this definition (assigned) may come from such an emulator to ours; nothing is started.
-// Blocks.
-gboolean process_check_arrival(Driver *driver, const DomainDef *def, const EmulatorTraits *source,
-                               gboolean paused, GError **error);
+// How a guest comes from another host.
+typedef struct {
+    const EmulatorTraits *source; // the emulator that runs it there
+    const char *machine;          // its versioned machine type
+    gboolean paused;              // its vCPUs stand
+    gboolean unsafe;              // it may get other firmware
+} ProcessArrival;
+
+// Whether a guest of this definition may come so to the emulator that it would have here; nothing is started.
+// VIR_ERR_OPERATION_UNSUPPORTED says why not. Blocks.
+gboolean process_check_arrival(Driver *driver, const DomainDef *def, const ProcessArrival *arrival,
+                               GError **error);
 
 // Between process.c and process_reconnect.c. A monitor on the domain's run-time directory; blocks, without
 // the lock. `pid` as qmp_connect().

@@ -144,6 +144,7 @@ store_save_status(Domain *domain, GError **error)
         "pidStart",     pid_start,
         "started",      started,
         "runDir",       domain->run_dir ? domain->run_dir : "",
+        "firmware",     domain->firmware ? domain->firmware : "",
         "incoming",     yes_or_no(domain->incoming),
         "starting",     yes_or_no(domain->starting),
         "destroying",   yes_or_no(domain->destroying),
@@ -229,6 +230,7 @@ fill_from_status(Domain *domain, DomainDef *def, int id, GHashTable *pairs)
     domain->pid_start = number_of(pairs, "pidStart");
     domain->started_at = (gint64) number_of(pairs, "started");
     domain->run_dir = g_strdup(g_hash_table_lookup(pairs, "runDir"));
+    domain->firmware = g_strdup(g_hash_table_lookup(pairs, "firmware"));
     domain->incoming = is_yes(pairs, "incoming");
     domain->starting = is_yes(pairs, "starting");
     domain->destroying = is_yes(pairs, "destroying");

@@ -20,8 +20,9 @@
 // `run_lock` first, so that a binary is run once however many threads ask.
 
 #define PROBE_TIMEOUT_MS 20000
+#define DIRECTORIES      "-L help" // the question's name among the answers
 // Raise it when more is asked than before, so that older files count as misses.
-#define CACHE_FORMAT 3
+#define CACHE_FORMAT 4
 
 static GMutex table_lock;
 static GHashTable *table; // path -> EmulatorProbe
@@ -53,6 +54,7 @@ emulator_probe_unref(EmulatorProbe *probe)
     g_free(probe->package);
     g_ptr_array_unref(probe->machines);
     g_ptr_array_unref(probe->cpu_models);
+    g_strfreev(probe->directories);
     emulator_traits_free(probe->traits);
     g_free(probe);
 }
@@ -137,12 +139,12 @@ static EmulatorProbe *
 read_answers(const char *path, gint64 mtime_ns, gint64 size, json_t *answers)
 {
     int major, minor, micro;
-    const char *package, *arch;
+    const char *package, *arch, *directories;
     json_t *machines, *cpu_models, *types;
-    if (json_unpack(answers, "{s:{s:{s:i, s:i, s:i}, s:s}, s:{s:s}, s:o, s:o, s:o}", "query-version", "qemu",
-                    "major", &major, "minor", &minor, "micro", &micro, "package", &package, "query-target",
-                    "arch", &arch, "query-machines", &machines, "query-cpu-definitions", &cpu_models,
-                    "qom-list-types", &types) < 0 ||
+    if (json_unpack(answers, "{s:{s:{s:i, s:i, s:i}, s:s}, s:{s:s}, s:o, s:o, s:o, s:s}", "query-version",
+                    "qemu", "major", &major, "minor", &minor, "micro", &micro, "package", &package,
+                    "query-target", "arch", &arch, "query-machines", &machines, "query-cpu-definitions",
+                    &cpu_models, "qom-list-types", &types, DIRECTORIES, &directories) < 0 ||
         major < 0 || minor < 0 || micro < 0)
         return NULL;
     EmulatorProbe *probe = g_new0(EmulatorProbe, 1);
@@ -157,6 +159,7 @@ read_answers(const char *path, gint64 mtime_ns, gint64 size, json_t *answers)
         .package = g_strdup(package),
         .machines = g_ptr_array_new_with_free_func(machine_free),
         .cpu_models = g_ptr_array_new_with_free_func(g_free),
+        .directories = g_strsplit(directories, "\n", -1),
         .traits = emulator_traits_new((guint) major, types),
         .refs = 1,
     };
@@ -221,6 +224,21 @@ ask_with_reader(int fd, GError **error)
     return answers;
 }
 
+// One in a line; "" from an emulator that does not know the question.
+static char *
+ask_directories(const char *path, const EmulatorUser *user)
+{
+    const char *argv[] = {path, "-L", "help", NULL};
+    char *answer = NULL;
+    g_autoptr(Child) child = child_start(argv, user, -1, 0, NULL);
+    gboolean answered = child && child_finish(child, PROBE_TIMEOUT_MS, &answer, NULL);
+    if (!answered || !g_utf8_validate(answer, -1, NULL)) {
+        g_free(answer);
+        answer = g_strdup("");
+    }
+    return g_strchomp(answer);
+}
+
 static json_t *
 run_binary(const char *path, const EmulatorUser *user, GError **error)
 {
@@ -256,6 +274,9 @@ run_binary(const char *path, const EmulatorUser *user, GError **error)
         quasar_set_error(error, VIR_ERR_CONFIG_UNSUPPORTED,
                          "'%s' does not tell what an emulator tells of itself: %s%s%s", path,
                          problem->message, *complaint ? ": " : "", complaint);
+    g_autofree char *directories = answers ? ask_directories(path, user) : NULL;
+    if (answers)
+        json_object_set_new(answers, DIRECTORIES, json_string(directories));
     return answers;
 }
 

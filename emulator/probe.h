@@ -27,6 +27,7 @@ struct EmulatorProbe {
     char *package;         // the distribution's own version, "" when none
     GPtrArray *machines;   // EmulatorMachine
     GPtrArray *cpu_models; // char *, as -cpu takes them, without "-x86_64-cpu"
+    char **directories;    // where it looks for firmware, in this order; empty: not told
     EmulatorTraits *traits;
     gboolean loses_tcg_stores; // emulator_traits_loses_stores(traits)
     gint refs;                 // private

@@ -23,6 +23,7 @@ emulator_traits_free(EmulatorTraits *traits)
         return;
     g_free(traits->arch);
     g_ptr_array_unref(traits->patches);
+    json_decref(traits->firmware);
     g_free(traits);
 }
 
@@ -106,9 +107,10 @@ emulator_traits_to_json(const EmulatorTraits *traits)
     json_t *patches = json_array();
     for (guint i = 0; i < traits->patches->len; i++)
         json_array_append_new(patches, json_string(g_ptr_array_index(traits->patches, i)));
-    return json_pack("{s:s, s:b, s:i, s:i, s:o, s:I}", "arch", traits->arch, "big-endian", traits->big_endian,
-                     "page-size", (int) traits->page_size, "major", (int) traits->major, "patches", patches,
-                     "ram-kib", (json_int_t) traits->ram_kib);
+    return json_pack("{s:s, s:b, s:i, s:i, s:o, s:I, s:O*}", "arch", traits->arch, "big-endian",
+                     traits->big_endian, "page-size", (int) traits->page_size, "major", (int) traits->major,
+                     "patches", patches, "ram-kib", (json_int_t) traits->ram_kib, "firmware",
+                     traits->firmware);
 }
 
 EmulatorTraits *
@@ -116,15 +118,19 @@ emulator_traits_from_json(json_t *object)
 {
     const char *arch = NULL;
     int big_endian = 0, page_size = 0, major = 0;
-    json_t *patches = NULL, *patch;
+    json_t *patches = NULL, *firmware = NULL, *patch;
     json_int_t ram_kib = 0;
     size_t i;
     if (!object ||
-        json_unpack(object, "{s:s, s:b, s:i, s:i, s:o, s:I}", "arch", &arch, "big-endian", &big_endian,
-                    "page-size", &page_size, "major", &major, "patches", &patches, "ram-kib", &ram_kib) < 0 ||
-        page_size <= 0 || major < 0 || ram_kib < 0)
+        json_unpack(object, "{s:s, s:b, s:i, s:i, s:o, s:I, s?O}", "arch", &arch, "big-endian", &big_endian,
+                    "page-size", &page_size, "major", &major, "patches", &patches, "ram-kib", &ram_kib,
+                    "firmware", &firmware) < 0 ||
+        page_size <= 0 || major < 0 || ram_kib < 0) {
+        json_decref(firmware);
         return NULL;
+    }
     EmulatorTraits *traits = g_new0(EmulatorTraits, 1);
+    traits->firmware = firmware;
     traits->arch = g_strdup(arch);
     traits->big_endian = big_endian;
     traits->page_size = (guint) page_size;
@@ -207,7 +213,7 @@ emulator_traits_may_move(const EmulatorTraits *source, const EmulatorTraits *des
         return refuse(error, "the hosts' CPUs differ (%s, %s) and the guest is not emulated", source->arch,
                       destination->arch);
     // The name is what both ends check; the plain machine types count time by the host's clock.
-    if (!strstr(machine, "-quasar-"))
+    if (!strstr(machine, "-quasar-") || !both_have(source, destination, "guest-time"))
         return refuse(
             error,
             "the hosts' CPUs differ (%s, %s), so time would run at another rate in a guest of machine "

@@ -15,6 +15,7 @@ struct EmulatorTraits {
     guint major;        // the emulator's version
     GPtrArray *patches; // char *, names of ours that it carries (emulator/patches/series); empty: not ours
     guint64 ram_kib;    // that its guest was given; 0: it runs none
+    json_t *firmware;   // that its guest was given (emulator/firmware.h); NULL: not told
 };
 
 void emulator_traits_free(EmulatorTraits *traits);
@@ -49,6 +50,6 @@ gboolean emulator_traits_is_cured(const EmulatorTraits *traits, const EmulatorCu
 gboolean emulator_traits_loses_stores(const EmulatorTraits *traits);
 
 // Whether a guest of this machine type may move, live unless `paused`. VIR_ERR_OPERATION_UNSUPPORTED says why
-// not and what to do. `tcg`: the guest is emulated.
+// not and what to do. `tcg`: the guest is emulated. Firmware is emulator_firmware_agrees()'s.
 gboolean emulator_traits_may_move(const EmulatorTraits *source, const EmulatorTraits *destination,
                                   const char *machine, gboolean tcg, gboolean paused, GError **error);

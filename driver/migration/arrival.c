@@ -59,8 +59,7 @@ start_waiting(Driver *driver, DomainDef *def, const Cookie *cookie, GError **err
     g_autoptr(DomainDef) own = def;
     gboolean created = FALSE;
     const EmulatorTraits *traits = cookie->traits;
-    if (!process_assign(driver, own, error) ||
-        (traits && !process_check_arrival(driver, own, traits, cookie->paused, error)))
+    if (!process_assign(driver, own, error))
         return NULL;
     g_autoptr(Domain) domain = domain_list_add(driver_domains(driver), driver, own, &created, error);
     if (!domain) {
@@ -92,6 +91,17 @@ start_waiting(Driver *driver, DomainDef *def, const Cookie *cookie, GError **err
     if (started)
         stop_waiting(domain);
     return NULL;
+}
+
+// Before anything of the guest is made here.
+static gboolean
+check_arrival(Driver *driver, const DomainDef *def, const Cookie *cookie, guint flags, GError **error)
+{
+    const ProcessArrival arrival = {.source = cookie->traits,
+                                    .machine = cookie->machine,
+                                    .paused = cookie->paused,
+                                    .unsafe = (flags & VIR_MIGRATE_UNSAFE) != 0};
+    return !cookie->traits || process_check_arrival(driver, def, &arrival, error);
 }
 
 static DomainDef *
@@ -250,8 +260,8 @@ migration_prepare(Driver *driver, RpcSession *client, const MigrationParams *par
     if (!way || !migration_choose_listener(params->listen_address, way, error))
         return FALSE;
     g_autoptr(DomainDef) def = destination_definition(params, cookie, error);
-    if (!def || !disks_agree(def, cookie, error) || !disks_check_read_only(def, error) ||
-        !close_settled(driver, directory, cookie->uuid, error))
+    if (!def || !check_arrival(driver, def, cookie, flags, error) || !disks_agree(def, cookie, error) ||
+        !disks_check_read_only(def, error) || !close_settled(driver, directory, cookie->uuid, error))
         return FALSE;
     g_autoptr(Handoff) handoff = handoff_create_destination(directory, cookie->token, error);
     if (!handoff)

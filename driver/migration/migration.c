@@ -165,8 +165,12 @@ describe_emulator(Domain *domain, Cookie *cookie, GError **error)
     domain_lock(domain);
     g_autoptr(Qmp) qmp = domain_qmp(domain, error);
     cookie->paused = domain->state == VIR_DOMAIN_PAUSED;
+    g_autofree char *firmware = g_strdup(domain->firmware);
     domain_unlock(domain);
-    return qmp && (cookie->traits = emulator_traits_query(qmp, error));
+    if (!qmp || !(cookie->traits = emulator_traits_query(qmp, error)))
+        return FALSE;
+    cookie->traits->firmware = firmware ? json_loads(firmware, 0, NULL) : NULL;
+    return TRUE;
 }
 
 gboolean

@@ -21,10 +21,10 @@ FULL = 'var/lib/libvirt/full'
 
 @pytest.fixture(scope='module')
 def unlike_hosts(hosts):
-    native = unlike.product()
+    native = lab_library.built_emulator()
     if not native:
         pytest.skip('no bundled emulator; `make emulator` builds it')
-    unlike.give_emulator(hosts, 'hostA', os.path.join(native, 'bin', 'qemu-system-x86_64'))
+    hosts.give_emulator('hostA', native)
     world = unlike.UnlikeWorld(hosts)
     yield world
     world.clear()
@@ -34,10 +34,10 @@ def unlike_hosts(hosts):
 def between(unlike_hosts):
     """Makes host B one of an architecture."""
     def prepare(arch, options=''):
-        product = unlike.product(arch)
-        if not product:
+        launcher = lab_library.built_emulator(arch)
+        if not launcher:
             pytest.skip('no emulator for %s hosts; `tools/check --hetero` builds it, or says why not' % arch)
-        unlike.give_emulator(unlike_hosts.lab, 'hostB', '%s %s' % (os.path.join(product, 'launch'), options))
+        unlike_hosts.lab.give_emulator('hostB', '%s %s' % (launcher, options))
         return unlike_hosts
     yield prepare
     unlike_hosts.lab.exec('hostA', 'umount', '-l', '/' + FULL)

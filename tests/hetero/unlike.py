@@ -3,44 +3,22 @@
 import os
 import re
 import signal
-import subprocess
 import tempfile
 
 import lab as lab_library
 import world as world_library
 
-MAKE = os.path.join(lab_library.SOURCE, 'emulator', 'build', 'make-emulator')
-# Each host has its own there; the domain names the path.
-EMULATOR = '/var/lib/libvirt/emulator/launch'
 CLOCK_PORT = 8
 
 
-def product(arch=None):
-    """The directory of the built emulator for hosts of an architecture (None: this one); None when there is none."""
-    found = subprocess.run([MAKE, '--find'] + (['--host', arch] if arch else []), stdout=subprocess.PIPE,
-                           universal_newlines=True, check=False).stdout.strip()
-    return found or None
-
-
-def give_emulator(lab, host, program):
-    """`program` (a path and its first arguments) becomes what a host runs as EMULATOR."""
-    path = lab.path(host, EMULATOR)
-    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-    # A new file each time: what was probed is told by the file's time.
-    with open(path + '.new', 'w') as file:
-        file.write('#!/bin/sh\nexec %s "$@"\n' % program)
-    os.chmod(path + '.new', 0o755)
-    os.rename(path + '.new', path)
-
-
 class UnlikeWorld(world_library.World):
-    """Its guest has a portable NIC, tells its clocks, and names EMULATOR."""
+    """Its guest has a portable NIC, tells its clocks, and has the launcher of its host as emulator."""
 
     def definition(self, disk, memory='4:1000', blocks=64):
         xml = self.lab.domain_xml(disk=disk, memory_mib=128, file_mib=8,
                                   options='quasar.memory=%s quasar.disk=1048576:%d quasar.clock=%d' %
                                   (memory, blocks, CLOCK_PORT))
-        xml = xml.replace('<devices>', '<devices><emulator>%s</emulator>' % EMULATOR)
+        xml = xml.replace('<devices>', '<devices><emulator>%s</emulator>' % lab_library.LAUNCHER)
         xml = xml.replace('<driver name="qemu" type="qcow2"/>', '<driver name="qemu" type="qcow2" error_policy="stop"/>')
         off = ' '.join('%s="off"' % name for name in ('csum', 'tso4', 'tso6', 'ecn', 'ufo'))
         return xml.replace('<model type="virtio"/>',

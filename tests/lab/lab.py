@@ -25,6 +25,8 @@ ADDRESSES = {'hostA': '10.77.0.1', 'hostB': '10.77.0.2', 'client': '10.77.0.9'}
 GUEST_ADDRESS = '10.77.0.50'
 OWN = ('run', 'etc/libvirt', 'etc/pki', 'var/lib/libvirt', 'var/log/libvirt', 'var/cache/libvirt')
 SOCKET = '/run/libvirt/virtquasard-sock'
+# What a domain can name as its emulator where hosts shall have different ones: each host has its own there.
+LAUNCHER = '/var/lib/libvirt/emulator/launch'
 
 
 class LabError(Exception):
@@ -42,6 +44,15 @@ def run(*command, **options):
     if result.returncode != 0:
         raise LabError('%s: %s' % (' '.join(command), result.stdout.strip()))
     return result.stdout
+
+
+def built_emulator(arch=None):
+    """The program of this tree's emulator, or of the one that runs here as it would on a host of another architecture;
+    None when it has not been built."""
+    make = os.path.join(SOURCE, 'emulator', 'build', 'make-emulator')
+    found = subprocess.run([make, '--find'] + (['--host', arch] if arch else []), stdin=subprocess.DEVNULL,
+                           stdout=subprocess.PIPE, universal_newlines=True, check=False).stdout.strip()
+    return os.path.join(found, 'launch' if arch else 'bin/qemu-system-x86_64') if found else None
 
 
 def start_time(pid):
@@ -339,6 +350,16 @@ class Lab:
         with contextlib.suppress(LookupError):
             shutil.chown(self.path('hostA', overlay), 'libvirt-qemu', 'libvirt-qemu')
         return base, overlay
+
+    def give_emulator(self, host, command):
+        """`command` (a path and its first arguments) becomes what a host runs as LAUNCHER."""
+        path = self.path(host, LAUNCHER)
+        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+        # A new file each time: what was probed of the old one is told from it by its time.
+        with open(path + '.new', 'w') as file:
+            file.write('#!/bin/sh\nexec %s "$@"\n' % command)
+        os.chmod(path + '.new', 0o755)
+        os.rename(path + '.new', path)
 
     def domain_xml(self, name='web', memory_mib=256, disk=None, options='', file_mib=32):
         """The guest's XML, with the least that a user would write."""

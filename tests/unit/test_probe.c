@@ -25,13 +25,14 @@ find_emulator(void)
     return g_find_program_in_path("qemu-system-x86_64");
 }
 
-// Counts its runs in a file that the user may write, then becomes `program`.
+// Counts its runs, but for those that only ask for its directories, in a file that the user may write, then
+// becomes `program`.
 static char *
 make_script(const char *name, const char *program)
 {
     char *path = g_build_filename(directory, name, NULL);
     g_autofree char *text =
-        g_strdup_printf("#!/bin/sh\necho run >> '%s/runs'\nexec %s\n", directory, program);
+        g_strdup_printf("#!/bin/sh\n[ \"$1\" = -L ] || echo run >> '%s/runs'\nexec %s\n", directory, program);
     assert_true(g_file_set_contents(path, text, -1, NULL));
     assert_int_equal(chmod(path, 0755), 0);
     return path;
@@ -84,6 +85,12 @@ test_real(void **state)
     }
     assert_true(has_qemu64 && emulator_probe_has_cpu_model(probe, "qemu64"));
     assert_false(emulator_probe_has_cpu_model(probe, "qemu6"));
+    gboolean has_firmware = FALSE;
+    for (char **place = probe->directories; *place; place++) {
+        g_autofree char *file = g_build_filename(*place, "bios-256k.bin", NULL);
+        has_firmware |= g_file_test(file, G_FILE_TEST_EXISTS);
+    }
+    assert_true(has_firmware);
     g_autoptr(EmulatorProbe) again = emulator_probe(path, &user, NULL, &error);
     assert_ptr_equal(again, probe);
 }

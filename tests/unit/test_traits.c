@@ -7,10 +7,14 @@
 // cmocka needs the four above.
 #include <cmocka.h>
 
+#include <glib/gstdio.h>
 #include <unistd.h>
 
 #include "base/error.h"
+#include "emulator/firmware.h"
+#include "emulator/portable.h"
 #include "emulator/traits.h"
+#include "tests/unit/files.h"
 
 #define PLAIN  "pc-q35-7.2"
 #define QUASAR "pc-q35-quasar-7.2"
@@ -32,8 +36,12 @@ make(guint major, guint64 ram_kib, const char *host, ...)
 #define X86    "quasar-host-x86_64-little-4096"
 #define S390X  "quasar-host-s390x-big-4096"
 #define PPC64K "quasar-host-ppc64le-little-65536"
-#define ALL                                                                                                  \
+#define ARM64  "quasar-host-aarch64-little-4096"
+#define TIMELESS                                                                                             \
     "quasar-patch-true-dirty-tracking", "quasar-patch-host-byte-order", "quasar-patch-host-page-size", NULL
+#define ALL                                                                                                  \
+    "quasar-patch-true-dirty-tracking", "quasar-patch-host-byte-order", "quasar-patch-host-page-size",       \
+        "quasar-patch-guest-time", NULL
 
 static void
 check(EmulatorTraits *source, EmulatorTraits *destination, const char *machine, gboolean tcg, gboolean paused,
@@ -87,7 +95,8 @@ test_json(void **state)
     assert_int_equal(back->page_size, 4096);
     assert_int_equal(back->major, 7);
     assert_int_equal(back->ram_kib, 131080);
-    assert_int_equal(back->patches->len, 3);
+    assert_int_equal(back->patches->len, 4);
+    assert_null(back->firmware);
     json_object_set_new(object, "page-size", json_integer(0));
     assert_null(emulator_traits_from_json(object));
     json_object_del(object, "page-size");
@@ -118,16 +127,150 @@ test_unlike_hosts(void **state)
     check(make(7, 131072, X86, ALL), make(7, 0, S390X, NULL), QUASAR, TRUE, FALSE, "byte orders differ");
     check(make(7, 131080, PPC64K, NULL), make(7, 0, X86, ALL), QUASAR, TRUE, FALSE, "page sizes differ");
     check(make(7, 131072, X86, ALL), make(7, 0, S390X, ALL), PLAIN, TRUE, FALSE, "another rate");
+    check(make(7, 131072, X86, ALL), make(7, 0, ARM64, TIMELESS), QUASAR, TRUE, FALSE, "another rate");
     check(make(7, 131072, X86, ALL), make(7, 0, S390X, ALL), QUASAR, FALSE, FALSE, "not emulated");
+}
+
+static DomainDef *
+with_nic(const char *features)
+{
+    g_autofree char *xml = g_strdup_printf(
+        "<domain "
+        "type='qemu'><name>web</name><memory>1024</memory><vcpu>1</vcpu><os><type>hvm</type></os><devices>"
+        "<interface type='network'><mac address='52:54:00:00:00:01'/><source network='default'/>"
+        "<model type='virtio'/><driver>%s</driver></interface></devices></domain>",
+        features);
+    DomainDef *def = domain_def_parse(xml, NULL);
+    assert_non_null(def);
+    return def;
+}
+
+static void
+test_nics(void **state)
+{
+    (void) state;
+    g_autoptr(EmulatorTraits) here = make(7, 0, X86, ALL);
+    g_autoptr(EmulatorTraits) big = make(7, 0, S390X, ALL);
+    g_autoptr(EmulatorTraits) little = make(7, 0, ARM64, ALL);
+    g_autoptr(DomainDef) portable = with_nic("<host csum='off'/><guest csum='off'/>");
+    g_autoptr(DomainDef) offloading = with_nic("<host csum='off'/><guest tso4='on'/>");
+    g_autoptr(GError) error = NULL;
+    assert_true(emulator_nics_may_move(here, big, portable, NULL));
+    assert_true(emulator_nics_may_move(here, little, offloading, NULL));
+    assert_false(emulator_nics_may_move(here, big, offloading, &error));
+    assert_int_equal(error->code, VIR_ERR_OPERATION_UNSUPPORTED);
+    assert_non_null(strstr(error->message, "NIC 52:54:00:00:00:01 has feature 'guest tso4'"));
+    assert_false(emulator_nics_may_move(big, here, offloading, NULL));
+}
+
+static void
+test_cures(void **state)
+{
+    (void) state;
+    g_autoptr(EmulatorTraits) plain = make(7, 0, X86, NULL);
+    g_autoptr(EmulatorTraits) later = make(9, 0, X86, NULL);
+    g_autoptr(EmulatorTraits) ours = make(7, 0, X86, ALL);
+    guint missing = 0, missing_later = 0, missing_ours = 0;
+    for (gsize i = 0; i < emulator_n_cures; i++) {
+        missing += !emulator_traits_is_cured(plain, &emulator_cures[i]);
+        missing_later += !emulator_traits_is_cured(later, &emulator_cures[i]);
+        missing_ours += !emulator_traits_is_cured(ours, &emulator_cures[i]);
+    }
+    assert_int_equal(missing, emulator_n_cures);
+    assert_int_equal(missing_later, emulator_n_cures - 1);
+    assert_int_equal(missing_ours, emulator_n_cures - 4);
+}
+
+static void
+put(const char *directory, const char *name, const char *text)
+{
+    g_autofree char *path = g_build_filename(directory, name, NULL);
+    assert_true(g_file_set_contents(path, text, -1, NULL));
+}
+
+static json_int_t
+size_in(const json_t *files, const char *name)
+{
+    return json_integer_value(json_object_get(json_object_get(files, name), "size"));
+}
+
+static void
+refused(const json_t *source, const json_t *destination, gboolean unsafe, const char *reason)
+{
+    g_autoptr(GError) error = NULL;
+    assert_false(emulator_firmware_agrees(source, destination, unsafe, &error));
+    assert_int_equal(error->code, VIR_ERR_OPERATION_UNSUPPORTED);
+    assert_non_null(strstr(error->message, reason));
+}
+
+static void
+test_firmware(void **state)
+{
+    (void) state;
+    char *directory = test_directory_new();
+    g_autofree char *first = g_build_filename(directory, "first", NULL);
+    g_autofree char *second = g_build_filename(directory, "second", NULL);
+    const char *const both[] = {first, second, NULL}, *const one[] = {second, NULL};
+    g_autoptr(GError) error = NULL;
+    g_autoptr(DomainDef) def = domain_def_parse(
+        "<domain type='qemu'><name>web</name><memory>1024</memory><vcpu>1</vcpu><os><type>hvm</type></os>"
+        "<devices><interface type='network'><source network='default'/><model "
+        "type='e1000'/></interface></devices>"
+        "</domain>",
+        &error);
+    assert_non_null(def);
+    g_mkdir(first, 0700);
+    g_mkdir(second, 0700);
+    put(first, "bios-256k.bin", "bios");
+    put(second, "bios-256k.bin", "BIOS");
+    put(second, "efi-e1000.rom", "nic");
+    put(second, "efi-virtio.rom", "of a NIC that the guest has not");
+    put(second, "linuxboot_dma.bin", "of a kernel that the guest has not");
+    g_autoptr(json_t) here = emulator_firmware_describe(both, def);
+    g_autoptr(json_t) there = emulator_firmware_describe(one, def);
+    assert_int_equal(json_object_size(here), 2);
+    assert_int_equal(size_in(here, "efi-e1000.rom"), 3);
+    assert_true(emulator_firmware_agrees(here, here, FALSE, &error));
+    assert_true(emulator_firmware_agrees(NULL, there, FALSE, &error));
+    // Another content is for the user to accept, another size is not.
+    refused(here, there, FALSE, "bios-256k.bin");
+    assert_true(emulator_firmware_agrees(here, there, TRUE, &error));
+    put(second, "bios-256k.bin", "longer");
+    g_autoptr(json_t) longer = emulator_firmware_describe(one, def);
+    refused(here, longer, TRUE, "has 4 bytes");
+    json_object_del(longer, "efi-e1000.rom");
+    json_object_set(longer, "bios-256k.bin", json_object_get(here, "bios-256k.bin"));
+    refused(here, longer, TRUE, "efi-e1000.rom");
+    test_directory_free(directory);
+}
+
+// What travels with the traits is what was told.
+static void
+test_firmware_in_json(void **state)
+{
+    (void) state;
+    g_autoptr(EmulatorTraits) traits = make(7, 131080, X86, ALL);
+    traits->firmware = json_pack("{s:{s:i, s:s}}", "bios-256k.bin", "size", 4, "sha256", "00");
+    g_autoptr(json_t) object = emulator_traits_to_json(traits);
+    g_autoptr(EmulatorTraits) back = emulator_traits_from_json(object);
+    assert_true(json_equal(back->firmware, traits->firmware));
+    json_object_set_new(object, "page-size", json_integer(0));
+    assert_null(emulator_traits_from_json(object));
 }
 
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_names),        cmocka_unit_test(test_plain_emulator_is_on_this_host),
-        cmocka_unit_test(test_json),         cmocka_unit_test(test_lost_stores),
+        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_plain_emulator_is_on_this_host),
+        cmocka_unit_test(test_json),
+        cmocka_unit_test(test_lost_stores),
         cmocka_unit_test(test_unlike_hosts),
+        cmocka_unit_test(test_firmware),
+        cmocka_unit_test(test_firmware_in_json),
+        cmocka_unit_test(test_cures),
+        cmocka_unit_test(test_nics),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
