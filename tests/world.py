@@ -10,11 +10,13 @@ import lab as lab_library
 
 STATE = 'var/lib/libvirt/quasar'
 IMAGES = 'var/lib/libvirt/images'
+SMALL = 'var/lib/libvirt/small'
 
 
 class World:
     """Two hosts, and one guest that runs on one of them."""
     EMULATOR = 'qemu-system-x86_64'
+    ASK_S = 0.05  # between two questions to the guest
 
     def __init__(self, lab):
         self.lab = lab
@@ -68,19 +70,49 @@ class World:
             for program in ('virsh', 'virtquasard', self.EMULATOR, 'quasar-vnet'):
                 self.lab.kill(host, program)
             self.let_go(host)
-            for name in (STATE, 'etc/libvirt/quasar', 'run/libvirt/quasar', IMAGES):
+            if os.path.exists(self.lab.path(host, SMALL)):
+                self.lab.exec(host, 'umount', '-l', '/' + SMALL)
+            for name in (STATE, 'etc/libvirt/quasar', 'run/libvirt/quasar', IMAGES, SMALL):
                 shutil.rmtree(self.lab.path(host, name), ignore_errors=True)
             self.start_daemon(host)
 
-    def reset(self):
-        """From whatever was left to a guest that is booting on A."""
+    def definition(self, disk, blocks):
+        return self.lab.domain_xml(disk=disk, memory_mib=128, file_mib=8,
+                                   options='quasar.memory=4:1000 quasar.disk=1048576:%d' % blocks)
+
+    def small_disk(self, base):
+        """An overlay on a file system of A that is soon full; at the same place on B there is room. Its path inside."""
+        for host in lab_library.HOSTS:
+            os.makedirs(self.lab.path(host, SMALL), mode=0o755, exist_ok=True)
+        self.lab.must('hostA', 'mount', '-t', 'tmpfs', '-o', 'size=2m,mode=0755', 'quasar-small', '/' + SMALL)
+        image = '/%s/web.qcow2' % SMALL
+        self.lab.must('hostA', 'qemu-img', 'create', '-q', '-f', 'qcow2', '-b', base, '-F', 'qcow2', image)
+        return image
+
+    def reset(self, small=False):
+        """From whatever was left to a guest that is booting on A. With `small` it writes more than its disk there can
+        take, and will stand."""
         self.clear()
-        _, overlay = self.lab.disks()
+        base, overlay = self.lab.disks()
         with open(self.lab.path('hostA', 'run/web.xml'), 'w') as file:
-            file.write(self.lab.domain_xml(disk=overlay, memory_mib=128, file_mib=8,
-                                           options='quasar.memory=4:1000 quasar.disk=1048576:64'))
-        assert self.lab.virsh('hostA', 'define', '/run/web.xml').returncode == 0
+            file.write(self.definition(self.small_disk(base) if small else overlay, 512 if small else 64))
+        defined = self.lab.virsh('hostA', 'define', '/run/web.xml')
+        assert defined.returncode == 0, defined.stderr
         self.start('hostA')
+
+    def move_full(self):
+        """A guest that stands because its disk is full moves to where there is room, and its write completes there."""
+        self.reset(small=True)
+        lab_library.wait_for('the full disk', lambda: self.state('hostA') == 'paused (I/O error)', 60)
+        self.move()
+        assert self.state('hostB') == 'paused (I/O error)'
+        resumed = self.lab.virsh('hostB', 'resume', 'web')
+        assert resumed.returncode == 0, resumed.stderr
+        written = self.acknowledged()
+        # All that was written before is read again in the next pass over the disk.
+        lab_library.wait_for('the writes after it', lambda: self.acknowledged() > written + 512, 120, self.ASK_S)
+        assert self.lab.guest_get('disk').strip().endswith('errors 0')
+        assert self.lab.guest_get('memory').strip().endswith('errors 0')
 
     def kill(self, host, program):
         """Kills a host's processes and returns when they are dead, not only dying."""
@@ -175,8 +207,8 @@ class World:
     def assert_sound(self):
         """Two whole passes over the memory find each store made before the move; so does one over the disk."""
         rounds, acknowledged = self.rounds(), self.acknowledged()
-        lab_library.wait_for('two more passes over the memory', lambda: self.rounds() >= rounds + 2, 60)
-        lab_library.wait_for('a pass over the disk', lambda: self.acknowledged() > acknowledged + 64, 60)
+        lab_library.wait_for('two more passes over the memory', lambda: self.rounds() >= rounds + 2, 60, self.ASK_S)
+        lab_library.wait_for('a pass over the disk', lambda: self.acknowledged() > acknowledged + 64, 60, self.ASK_S)
         assert self.lab.guest_get('memory').strip().endswith('errors 0')
         assert self.lab.guest_get('disk').strip().endswith('errors 0')
 

@@ -328,7 +328,7 @@ let_run(Incoming *incoming, const IncomingCommit *commit, gboolean started, GErr
     gboolean ok = TRUE;
     if (run && !started)
         ok = process_continue(domain, VIR_DOMAIN_RUNNING_MIGRATED, error);
-    else if (!started)
+    else if (!run)
         domain_set_state(domain, VIR_DOMAIN_PAUSED, reason);
     domain_unlock(domain);
     incoming->resumed_wall_us = g_get_real_time();

@@ -102,6 +102,12 @@ def test_verbose(world):
     assert '100 %' in errors
 
 
+def test_guest_that_stands_on_a_full_disk(world):
+    """It arrives so, and the write that waits in its device completes where there is room."""
+    world.spoilt = True
+    world.move_full()
+
+
 def test_undefine_source(world):
     world.wait_booted()
     _, source = world.move('--undefinesource')

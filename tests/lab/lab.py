@@ -65,12 +65,12 @@ def start_time(pid):
     return None if fields[0] == 'Z' else int(fields[19])
 
 
-def wait_for(what, test, seconds=20):
+def wait_for(what, test, seconds=20, interval=0.05):
     end = time.monotonic() + seconds
     while not test():
         if time.monotonic() > end:
             raise LabError('%s did not happen in %d seconds' % (what, seconds))
-        time.sleep(0.05)
+        time.sleep(interval)
 
 
 class Lab:
