@@ -16,7 +16,7 @@ LEG_S = int(os.environ.get('QUASAR_HETERO_LEG', '60'))
 ARCHITECTURES = ('s390x', 'arm64')
 # By how much a guest's second may differ from a real one.
 NATIVE, FOREIGN = 0.001, 0.01
-FULL = 'var/lib/libvirt/full'
+CONCLUSIVE_S = 1.5
 
 
 @pytest.fixture(scope='module')
@@ -39,8 +39,7 @@ def between(unlike_hosts):
             pytest.skip('no emulator for %s hosts; `tools/check --hetero` builds it, or says why not' % arch)
         unlike_hosts.lab.give_emulator('hostB', '%s %s' % (launcher, options))
         return unlike_hosts
-    yield prepare
-    unlike_hosts.lab.exec('hostA', 'umount', '-l', '/' + FULL)
+    return prepare
 
 
 @pytest.fixture
@@ -64,15 +63,23 @@ def say_move(say, world, source, where):
     say('to %s: pause %d ms, total %d ms' % (where, *world.figures(source)))
 
 
-def assert_time_is_right(answers, sent):
-    """No answer is missing, nothing the guest read was ever earlier than what it had read before, and its kernel goes by
-    the TSC from beginning to end."""
-    assert {answer.number for answer in answers} == set(range(sent))
+def assert_time_is_right(answers):
+    """Nothing the guest read was ever earlier than what it had read before, and its kernel goes by the TSC from beginning
+    to end."""
     assert not any(answer.backwards for answer in answers)
     assert {answer.source for answer in answers} == {'tsc'}
     for name in answers[0].clocks:
         found = [answer.clocks[name] for answer in sorted(answers, key=lambda answer: answer.number)]
         assert found == sorted(found), name
+
+
+def assert_nothing_is_lost(say, answers, sent):
+    """A host under other load can make the guest silent for so long that neighbours forget its address: then it says
+    nothing."""
+    missing = sent - len({answer.number for answer in answers})
+    longest = max(answer.doubt * 2 for answer in answers) / 1e9
+    say('%d questions, %d not answered, the longest wait was %.2f s' % (sent, missing, longest))
+    assert longest > CONCLUSIVE_S or not missing
 
 
 def assert_rate(say, what, answers, tolerance):
@@ -87,7 +94,8 @@ def assert_rate(say, what, answers, tolerance):
 @pytest.mark.parametrize('arch', ARCHITECTURES)
 def test_round_trips(between, say, arch):
     world = between(arch)
-    world.boot()
+    world.reset()
+    world.wait_booted()
     clocks = unlike.Clocks(world.lab)
     try:
         legs = [('booted here', NATIVE, 0)]
@@ -105,43 +113,22 @@ def test_round_trips(between, say, arch):
                 bounds.append(clocks.mark())
     finally:
         answers, sent = clocks.end()
-    assert_time_is_right(answers, sent)
+    assert_nothing_is_lost(say, answers, sent)
+    assert_time_is_right(answers)
     for (what, tolerance, begun), end in zip(legs, bounds):
         assert_rate(say, what, answers[begun:end], tolerance)
 
 
-def small_place(lab, base):
-    """An overlay on a file system of A that is soon full; at the same place on B there is room."""
-    for host in lab_library.HOSTS:
-        os.makedirs(lab.path(host, FULL), exist_ok=True)
-    lab.must('hostA', 'mount', '-t', 'tmpfs', '-o', 'size=2m,mode=0755', 'quasar-full', '/' + FULL)
-    image = '/%s/web.qcow2' % FULL
-    lab.must('hostA', 'qemu-img', 'create', '-q', '-f', 'qcow2', '-b', base, '-F', 'qcow2', image)
-    return image
-
-
 @pytest.mark.parametrize('arch', ARCHITECTURES)
 def test_write_that_waits_in_the_device(between, arch):
-    """A guest that stands because its disk is full moves to where there is room, and its write completes there."""
-    world = between(arch)
-    lab = world.lab
-    world.boot(lambda base: small_place(lab, base), blocks=512)
-    lab_library.wait_for('the full disk', lambda: world.state('hostA') == 'paused (I/O error)', 60)
-    world.move()
-    assert world.state('hostB') == 'paused (I/O error)'
-    resumed = lab.virsh('hostB', 'resume', 'web')
-    assert resumed.returncode == 0, resumed.stderr
-    written = world.acknowledged()
-    # All that was written before is read again in the next pass over the disk.
-    lab_library.wait_for('the writes after it', lambda: world.acknowledged() > written + 512, 120)
-    assert lab.guest_get('disk').strip().endswith('errors 0')
-    assert lab.guest_get('memory').strip().endswith('errors 0')
+    between(arch).move_full()
 
 
 def test_pages_of_64_kib(between, say):
     """To a host with large pages and back."""
     world = between('arm64', '--host-page-size 65536')
-    world.boot()
+    world.reset()
+    world.wait_booted()
     for host, arch in (('hostB', 'arm64'), ('hostA', None), ('hostB', 'arm64'), ('hostA', None)):
         _, source = world.move()
         say_move(say, world, source, 'arm64 with pages of 64 KiB' if arch else 'native')
