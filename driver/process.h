@@ -6,6 +6,7 @@
 
 #include "driver/domain.h"
 #include "emulator/launch.h"
+#include "emulator/probe.h"
 #include "emulator/traits.h"
 
 typedef struct {
@@ -47,6 +48,10 @@ gboolean process_reconnect(Domain *domain, GError **error);
 // Gives the definition all that it leaves open: addresses, machine version, CPU model, and formats of images
 // (probed once). VIR_ERR_CONFIG_UNSUPPORTED where it asks for what this host does not have. Blocks.
 gboolean process_assign(Driver *driver, DomainDef *def, GError **error);
+
+// The emulator that a guest of this definition has here. VIR_ERR_CONFIG_UNSUPPORTED names an <emulator> that
+// cannot be used. Blocks.
+EmulatorProbe *process_probe(Driver *driver, const DomainDef *def, GError **error);
 
 // Whether guests of type kvm can run here. VIR_ERR_CONFIG_UNSUPPORTED says why not. Blocks.
 gboolean process_kvm_usable(const Driver *driver, GError **error);

@@ -3,10 +3,8 @@
 #include "driver/process.h"
 
 #include "base/error.h"
-#include "emulator/bundled.h"
 #include "emulator/firmware.h"
 #include "emulator/portable.h"
-#include "emulator/probe.h"
 
 static gboolean
 check_machine(const EmulatorProbe *probe, const DomainDef *def, const ProcessArrival *arrival, GError **error)
@@ -31,11 +29,9 @@ check_machine(const EmulatorProbe *probe, const DomainDef *def, const ProcessArr
 gboolean
 process_check_arrival(Driver *driver, const DomainDef *def, const ProcessArrival *arrival, GError **error)
 {
-    const EmulatorUser user = {.uid = driver->emulator_uid, .gid = driver->emulator_gid};
-    const char *binary = def->emulator ? def->emulator : emulator_default();
     const EmulatorTraits *source = arrival->source;
     const gboolean tcg = def->virt_type == DOMAIN_VIRT_QEMU;
-    g_autoptr(EmulatorProbe) probe = emulator_probe(binary, &user, driver->cache_dir, error);
+    g_autoptr(EmulatorProbe) probe = process_probe(driver, def, error);
     if (!probe || !check_machine(probe, def, arrival, error))
         return FALSE;
     g_autoptr(json_t) firmware = emulator_firmware_describe((const char *const *) probe->directories, def);

@@ -8,7 +8,6 @@
 #include "emulator/access.h"
 #include "emulator/bundled.h"
 #include "emulator/image.h"
-#include "emulator/probe.h"
 
 #define KVM_DEVICE "/dev/kvm"
 
@@ -111,8 +110,8 @@ assign_images(Driver *driver, DomainDef *def, GError **error)
     return TRUE;
 }
 
-static EmulatorProbe *
-probe_emulator(Driver *driver, const DomainDef *def, GError **error)
+EmulatorProbe *
+process_probe(Driver *driver, const DomainDef *def, GError **error)
 {
     const EmulatorUser user = emulator_user(driver);
     g_autoptr(GError) problem = NULL;
@@ -163,7 +162,7 @@ check_virt_type(const Driver *driver, const DomainDef *def, GError **error)
 gboolean
 process_assign(Driver *driver, DomainDef *def, GError **error)
 {
-    g_autoptr(EmulatorProbe) probe = probe_emulator(driver, def, error);
+    g_autoptr(EmulatorProbe) probe = process_probe(driver, def, error);
     if (!probe || !check_virt_type(driver, def, error) || !assign_images(driver, def, error))
         return FALSE;
     MachineChoice choice = {.probe = probe, .tcg = def->virt_type == DOMAIN_VIRT_QEMU};
@@ -173,13 +172,4 @@ process_assign(Driver *driver, DomainDef *def, GError **error)
                                      .canonical_machine = canonical_machine,
                                      .opaque = &choice};
     return domain_def_assign(def, &defaults, error) && check_cpu_model(def, probe, error);
-}
-
-gboolean
-process_check_arrival(Driver *driver, const DomainDef *def, const EmulatorTraits *source, gboolean paused,
-                      GError **error)
-{
-    g_autoptr(EmulatorProbe) probe = probe_emulator(driver, def, error);
-    return probe && emulator_traits_may_move(source, probe->traits, def->machine,
-                                             def->virt_type == DOMAIN_VIRT_QEMU, paused, error);
 }

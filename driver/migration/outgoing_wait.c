@@ -12,8 +12,6 @@
 #define WORDS_MS         200
 #define RUNNING_WORDS_MS 2000
 
-typedef gboolean (*StageFunc)(Outgoing *out, GError **error);
-
 gboolean
 outgoing_say(Outgoing *out, const char *type, GError **error)
 {
