@@ -7,6 +7,7 @@ import importlib.machinery
 import importlib.util
 import io
 import os
+import re
 import tempfile
 import unittest
 
@@ -236,6 +237,10 @@ class QueueTest(unittest.TestCase):
         self.assertIn('true-dirty-tracking', [patch.name for patch in patches])
         directories = {name for name in os.listdir(PATCHES) if os.path.isdir(os.path.join(PATCHES, name))}
         self.assertEqual({patch.name for patch in patches}, directories)
+        # What follows from each one's absence is what domcapabilities says; `room` is what the others are built in.
+        with open(os.path.join(os.path.dirname(PATCHES), 'traits.c'), encoding='utf-8') as file:
+            told = set(re.findall(r'^    \{"([a-z-]+)", "', file.read(), re.MULTILINE))
+        self.assertEqual(told, directories - {'room'})
 
 
 if __name__ == '__main__':
