@@ -21,7 +21,7 @@ check_machine(const EmulatorProbe *probe, const DomainDef *def, const ProcessArr
     quasar_set_error(
         error, VIR_ERR_OPERATION_UNSUPPORTED,
         "the destination's emulator '%s' (QEMU %u.%u.%u) does not have the guest's machine '%s'; "
-        "install the emulator there that the guest has here",
+        "install there the emulator that the guest has at the source",
         probe->path, probe->major, probe->minor, probe->micro, machine ? machine : "none");
     return FALSE;
 }
