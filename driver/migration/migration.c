@@ -22,7 +22,6 @@
 #include "driver/rpc/session.h"
 #include "emulator/launch.h"
 
-
 PeerAddress *
 migration_own_address(Driver *driver, GError **error)
 {

@@ -450,11 +450,13 @@ def test_what_users_ask_of_the_way(world, how):
     address = lab_library.ADDRESSES[destination]
     for given, word in ((['--migrateuri', 'tcp://10.77.0.200'], '(10.77.0.200)'),
                         (['--migrateuri', 'rdma://' + address], 'tcp://HOST'),
+                        (['--migrateuri', 'tcp://nowhere.invalid'], "cannot resolve 'nowhere.invalid'"),
                         (['--listen-address', lab_library.ADDRESSES[source]], "not one of the destination's")):
         refused(world, world.migrate(*given, *how), word)
         world.assert_no_leftovers(destination, False, False)
-    world.move('--migrateuri', 'tcp:%s:49152' % address, '--listen-address', address, '--tls', '--tls-destination', 'any',
-               '--graphicsuri', 'vnc://%s' % address, '--disks-port', '49153', '--suspend', *how)
+    world.move('--migrateuri', 'tcp:%s:49152' % address, '--listen-address', address,
+               '--tls', '--tls-destination', 'any', '--graphicsuri', 'vnc://%s' % address, '--disks-port', '49153',
+               '--suspend', *how)
     for word in ('49152 has no effect', 'tls.destination has no effect', 'graphics_uri has', 'disks_port has'):
         assert word in world.new_log(source)
     assert world.state(destination) == 'paused (user)'

@@ -108,7 +108,6 @@ test_way(void **state)
         {"rdma://10.1.0.2", NULL},
         {"unix:///run/socket", NULL},
         {"10.1.0.2", NULL},
-        {"tcp://no such host", NULL},
     };
     for (gsize i = 0; i < G_N_ELEMENTS(ways); i++) {
         g_autoptr(GError) error = NULL;
@@ -131,7 +130,7 @@ test_listener(void **state)
     } listeners[] = {
         {NULL, "10.0.0.2 10.1.0.2"}, {"0.0.0.0", "10.0.0.2 10.1.0.2"},
         {"::", "10.0.0.2 10.1.0.2"}, {"10.1.0.2", "10.1.0.2"},
-        {"10.2.0.2", NULL},          {"no such host", NULL},
+        {"10.2.0.2", NULL},
     };
     for (gsize i = 0; i < G_N_ELEMENTS(listeners); i++) {
         g_autoptr(GError) error = NULL;
