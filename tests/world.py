@@ -110,7 +110,7 @@ class World:
         assert resumed.returncode == 0, resumed.stderr
         written = self.acknowledged()
         # All that was written before is read again in the next pass over the disk.
-        lab_library.wait_for('the writes after it', lambda: self.acknowledged() > written + 512, 120, self.ASK_S)
+        lab_library.wait_for('the writes after it', lambda: self.acknowledged() > written + 512, 300, self.ASK_S)
         assert self.lab.guest_get('disk').strip().endswith('errors 0')
         assert self.lab.guest_get('memory').strip().endswith('errors 0')
 

@@ -16,8 +16,10 @@ class UnlikeWorld(world_library.World):
     ASK_S = 1  # each answer is a process, in a guest that is more than ten times slower
 
     def definition(self, disk, blocks):
+        # A guest whose work is more than its processor can do would answer when it comes to it.
+        options = 'quasar.memory=2:250 quasar.disk=1048576:%d quasar.pause=%d quasar.clock=%d'
         xml = self.lab.domain_xml(disk=disk, memory_mib=128, file_mib=8,
-                                  options='quasar.memory=2:250 quasar.disk=1048576:%d quasar.clock=%d' % (blocks, CLOCK_PORT))
+                                  options=options % (blocks, 50 if blocks < 512 else 5, CLOCK_PORT))
         xml = xml.replace('<devices>', '<devices><emulator>%s</emulator>' % lab_library.LAUNCHER)
         off = ' '.join('%s="off"' % name for name in ('csum', 'tso4', 'tso6', 'ecn', 'ufo'))
         return xml.replace('<model type="virtio"/>',

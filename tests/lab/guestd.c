@@ -112,7 +112,9 @@ static int
 dirty_memory(const char *status, uint64_t mib, uint64_t pages_per_second)
 {
     const uint64_t pages = mib * 1024 * 1024 / PAGE;
-    const uint64_t slice = pages_per_second / 100 ? pages_per_second / 100 : 1;
+    // A slow guest is spared the wakeups.
+    const uint64_t slices = pages_per_second < 1000 ? 10 : 100;
+    const uint64_t slice = pages_per_second / slices ? pages_per_second / slices : 1;
     uint64_t errors = 0, visited = 0;
     char text[128];
     uint64_t *buffer = mmap(NULL, pages * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -135,14 +137,14 @@ dirty_memory(const char *status, uint64_t mib, uint64_t pages_per_second)
                 snprintf(text, sizeof(text), "rounds %" PRIu64 " pages %" PRIu64 " errors %" PRIu64 "\n",
                          round, visited, errors);
                 report(status, text);
-                usleep(10000);
+                usleep((useconds_t) (1000000 / slices));
             }
         }
     }
 }
 
 static int
-write_disk(const char *status, const char *device, uint64_t offset, uint64_t blocks)
+write_disk(const char *status, const char *device, uint64_t offset, uint64_t blocks, uint64_t pause_ms)
 {
     uint64_t errors = 0;
     char text[128];
@@ -164,7 +166,7 @@ write_disk(const char *status, const char *device, uint64_t offset, uint64_t blo
             errors++;
         snprintf(text, sizeof(text), "acknowledged %" PRIu64 " errors %" PRIu64 "\n", sequence, errors);
         report(status, text);
-        usleep(5000);
+        usleep((useconds_t) pause_ms * 1000);
     }
 }
 
@@ -284,8 +286,9 @@ main(int argc, char **argv)
         return make_file(argv[2], strtoull(argv[3], NULL, 10));
     if (strcmp(what, "memory") == 0 && argc == 5)
         return dirty_memory(argv[2], strtoull(argv[3], NULL, 10), strtoull(argv[4], NULL, 10));
-    if (strcmp(what, "disk") == 0 && argc == 6)
-        return write_disk(argv[2], argv[3], strtoull(argv[4], NULL, 10), strtoull(argv[5], NULL, 10));
+    if (strcmp(what, "disk") == 0 && argc == 7)
+        return write_disk(argv[2], argv[3], strtoull(argv[4], NULL, 10), strtoull(argv[5], NULL, 10),
+                          strtoull(argv[6], NULL, 10));
     if (strcmp(what, "power") == 0 && argc == 3)
         return wait_for_power_button(argv[2]);
     if (strcmp(what, "echo") == 0 && argc == 3)
@@ -293,6 +296,6 @@ main(int argc, char **argv)
     if (strcmp(what, "clock") == 0 && argc == 3)
         return tell_clocks((uint16_t) strtoul(argv[2], NULL, 10));
     fprintf(stderr, "usage: guestd file PATH MIB | memory STATUS MIB PAGES_PER_SECOND | "
-                    "disk STATUS DEVICE OFFSET BLOCKS | power DEVICE | echo PORT | clock PORT\n");
+                    "disk STATUS DEVICE OFFSET BLOCKS PAUSE_MS | power DEVICE | echo PORT | clock PORT\n");
     return 2;
 }
