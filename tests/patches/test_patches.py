@@ -12,6 +12,7 @@ import tempfile
 import time
 import unittest
 
+import vhost
 from emulator import HERE, Emulator, EmulatorError, build_guest, bundled_emulator, distribution_emulator
 
 TOP = os.path.dirname(os.path.dirname(HERE))
@@ -44,8 +45,8 @@ class PatchesTest(unittest.TestCase):
         self.running = []
         self.addCleanup(lambda: [emulator.end() for emulator in self.running])
 
-    def start(self, binary, machine, *options, vcpus=2, **more):
-        emulator = Emulator(binary, self.directory, '-machine', machine, '-accel', 'tcg', '-m', '64', '-smp', str(vcpus),
+    def start(self, binary, machine, *options, vcpus=2, accelerator='tcg', **more):
+        emulator = Emulator(binary, self.directory, '-machine', machine, '-accel', accelerator, '-m', '64', '-smp', str(vcpus),
                             *options, **more)
         self.running.append(emulator)
         return emulator
@@ -219,6 +220,54 @@ class PatchesTest(unittest.TestCase):
         if not plain_has('pc-i440fx-7.2'):
             self.skipTest('the distribution emulator is of another version')
         self.queued([PLAIN, BUNDLED, PLAIN])
+
+    def vhost_nic(self):
+        """A vhost-user NIC without a guest: its back end and its driver."""
+        paths = [os.path.join(self.directory, name) for name in ('nic', 'qtest')]
+        back_end = vhost.BackEnd(paths[0])
+        self.addCleanup(back_end.end)
+        emulator = self.start(BUNDLED, 'pc-i440fx-7.2,memory-backend=pc.ram', '-object',
+                              'memory-backend-memfd,id=pc.ram,share=on,size=64M', '-qtest', 'unix:%s,server=on,wait=off' % paths[1],
+                              '-chardev', 'socket,id=nic,path=%s,reconnect=1' % paths[0], '-netdev', 'vhost-user,id=net,chardev=nic',
+                              '-device', 'virtio-net-pci,netdev=net,disable-modern=on,romfile=,addr=3', accelerator='qtest')
+        driver = vhost.Driver(paths[1])
+        self.addCleanup(driver.end)
+        return emulator, back_end, driver
+
+    def wait_until(self, what, test):
+        deadline = time.monotonic() + 30
+        while not test():
+            self.assertLess(time.monotonic(), deadline, what)
+            time.sleep(0.01)
+
+    def test_vhost_user_interrupts_without_kvm(self):
+        emulator, back_end, driver = self.vhost_nic()
+        address, value = 0x200000, 0x4711
+        driver.enable(address, value)
+        driver.start()
+        self.wait_until('nobody is to be called', lambda: back_end.call is not None)
+        back_end.interrupt()
+        self.wait_until('no interrupt', lambda: driver.do('readl', address) == value)
+        # While it is masked it stays pending, and comes when it is not.
+        driver.do('writel', address, 0)
+        driver.mask(True)
+        back_end.interrupt()
+        self.wait_until('nothing is pending', lambda: driver.do('readl', driver.pending) == 1)
+        self.assertEqual(driver.do('readl', address), 0)
+        driver.mask(False)
+        self.assertEqual(driver.do('readl', address), value)
+        driver.do('outb', vhost.REGISTERS + vhost.STATUS, 0)
+        self.assertTrue(emulator.command('query-status')['running'])
+
+    def test_features_of_an_absent_back_end(self):
+        _, back_end, driver = self.vhost_nic()
+        driver.enable(0x200000, 0x4711)
+        back_end.drop()
+        self.wait_until('the link stays up', lambda: not driver.has_link())
+        driver.do('outl', vhost.REGISTERS + vhost.GUEST_FEATURES, vhost.CHECKSUM)
+        self.assertTrue(back_end.connected.wait(30))
+        driver.start()
+        self.wait_until('what was agreed on is not told', lambda: back_end.features == vhost.CHECKSUM | vhost.PROTOCOL_FEATURES)
 
 
 if __name__ == '__main__':
