@@ -63,6 +63,7 @@ confine_privileges(const char *user, GError **error)
     ALLOW(sendto)          /* frames, answers */                                                             \
     ALLOW(sendmsg)         /* frames */                                                                      \
     ALLOW(accept4)         /* control clients */                                                             \
+    ALLOW(pidfd_open)      /* has the emulator ended, or lost its connection only? */                        \
     ALLOW(fstat)           /* is a file as long as the memory it is to be? */                                \
     ALLOW(close)           /* control clients */                                                             \
     ALLOW(shutdown)        /* the end */                                                                     \

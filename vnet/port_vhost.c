@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -15,6 +16,7 @@
 #include "vnet/vhost_frames.h"
 
 // Theory of operation: the emulator connects here, and again after its end or ours was lost; one at a time.
+// When its process is gone nobody will come again, and that is the end.
 // Messages are few and small, so that they are read one by one, never further than their end: descriptors
 // stay with the message that they came with. Frames for which the guest has no buffer yet wait in a backlog,
 // and meanwhile the capture is not read: the kernel's buffer is the queue.
@@ -28,6 +30,7 @@
 typedef struct {
     Port port;
     int listener, fd; // -1: none
+    int process;      // pidfd of who connected last; -1: not known
     gint64 lonely;    // since when nobody is connected, monotonic us
     gboolean ever;    // somebody was
     VhostDevice *device;
@@ -48,6 +51,8 @@ vhost_close(Port *port)
         close(vhost->fd);
     if (vhost->listener >= 0)
         close(vhost->listener);
+    if (vhost->process >= 0)
+        close(vhost->process);
     vhost_message_close_fds(&vhost->message);
     vhost_device_free(vhost->device);
     frame_queue_free(vhost->backlog);
@@ -79,6 +84,8 @@ vhost_poll(Port *port, struct pollfd *fds)
     VhostPort *vhost = (VhostPort *) port;
     guint n = 0;
     fds[n++] = (struct pollfd){vhost->fd >= 0 ? vhost->fd : vhost->listener, POLLIN, 0};
+    if (vhost->fd < 0 && vhost->process >= 0)
+        fds[n++] = (struct pollfd){vhost->process, POLLIN, 0};
     for (guint i = 0; i < VHOST_RINGS; i++)
         if (ring_waits_for_kick(vhost, i))
             fds[n++] = (struct pollfd){vhost->device->rings[i].kick, POLLIN, 0};
@@ -97,16 +104,38 @@ vhost_wait_ms(const Port *port)
     return (int) (MAX(0, end - g_get_monotonic_time()) / 1000 + 1);
 }
 
+// By its process, which outlives its connection.
+static void
+note_process(VhostPort *vhost)
+{
+    struct ucred peer;
+    socklen_t length = sizeof(peer);
+    if (vhost->process >= 0)
+        close(vhost->process);
+    vhost->process = -1;
+    if (getsockopt(vhost->fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0 && peer.pid > 0)
+        vhost->process = (int) syscall(SYS_pidfd_open, peer.pid, 0);
+}
+
+static gboolean
+is_gone(const VhostPort *vhost)
+{
+    struct pollfd process = {vhost->process, POLLIN, 0};
+    return vhost->process >= 0 && poll(&process, 1, 0) > 0;
+}
+
 static PortState
 accept_emulator(VhostPort *vhost)
 {
     vhost->fd = accept4(vhost->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (vhost->fd >= 0) {
         vhost->ever = TRUE;
+        note_process(vhost);
         return PORT_GOES_ON;
     }
     gint64 lonely = g_get_monotonic_time() - vhost->lonely;
-    return lonely > (vhost->ever ? AWAIT_NEW_S : AWAIT_S) * G_USEC_PER_SEC ? PORT_CLOSED : PORT_GOES_ON;
+    gboolean waits = lonely <= (vhost->ever ? AWAIT_NEW_S : AWAIT_S) * G_USEC_PER_SEC;
+    return waits && !is_gone(vhost) ? PORT_GOES_ON : PORT_CLOSED;
 }
 
 // Keeps the descriptors that came with a piece of the message; too many of them are closed.
@@ -283,17 +312,29 @@ drain_kick(const struct pollfd *fd)
         return; // nothing to drain is fine
 }
 
+static void
+vhost_flush(Port *port)
+{
+    VhostPort *vhost = (VhostPort *) port;
+    watch_for_room(vhost);
+    if (vhost->interrupt)
+        vhost_ring_call(vhost->device, VHOST_TO_GUEST);
+    vhost->interrupt = FALSE;
+}
+
 static PortState
 vhost_serve(Port *port, const struct pollfd *fds, guint n, GError **error)
 {
     VhostPort *vhost = (VhostPort *) port;
-    for (guint i = 1; i < n; i++)
-        drain_kick(&fds[i]);
     if (vhost->fd < 0)
         return accept_emulator(vhost);
+    for (guint i = 1; i < n; i++)
+        drain_kick(&fds[i]);
     take_frames(vhost);
     if (fds[0].revents) {
-        vhost_drain(port); // a GET_VRING_BASE that has come is to find the guest's frames gone
+        // A GET_VRING_BASE that has come is to find the guest's frames gone, and the guest called.
+        vhost_drain(port);
+        vhost_flush(port);
         read_messages(vhost);
         vhost->more = vhost->fd >= 0; // a ring that was started may hold frames already
     }
@@ -332,16 +373,6 @@ static gboolean
 vhost_has_room(const Port *port)
 {
     return frame_queue_length(((const VhostPort *) port)->backlog) == 0;
-}
-
-static void
-vhost_flush(Port *port)
-{
-    VhostPort *vhost = (VhostPort *) port;
-    watch_for_room(vhost);
-    if (vhost->interrupt)
-        vhost_ring_call(vhost->device, VHOST_TO_GUEST);
-    vhost->interrupt = FALSE;
 }
 
 static json_t *
@@ -402,7 +433,7 @@ port_vhost_open(const char *path, gboolean offload, PortFrame frame, void *data,
     VhostPort *vhost = g_new0(VhostPort, 1);
     g_autoptr(Port) port = &vhost->port;
     vhost->port = (Port){&vhost_ops, frame, data};
-    vhost->fd = -1;
+    vhost->fd = vhost->process = -1;
     vhost->lonely = g_get_monotonic_time();
     vhost->device = vhost_device_new(offload);
     vhost->backlog = frame_queue_new(BACKLOG);

@@ -98,17 +98,6 @@ close_tunnel(Switch *move)
     move->has_nonce = move->marked = move->drained = FALSE;
 }
 
-static void
-deliver_all(Switch *move, FrameQueue *queue)
-{
-    QueuedFrame *frame;
-    while ((frame = frame_queue_peek(queue))) {
-        move->deliver(frame->bytes, frame->length, &frame->offload, move->data);
-        frame_queue_pop(queue);
-    }
-    port_flush(move->port);
-}
-
 void
 switch_standby(Switch *move)
 {
@@ -201,40 +190,60 @@ came_already(Switch *move, const guint8 *frame, gsize length)
     return TRUE;
 }
 
-// Frames that waited for the guest's end, those of the source first.
-static void
-begin_delivery(Switch *move)
-{
-    QueuedFrame *frame;
-    move->ready = g_get_monotonic_time();
-    while ((frame = frame_queue_peek(move->queue))) {
-        if (!is_group(frame->bytes) || !came_already(move, frame->bytes, frame->length))
-            move->deliver(frame->bytes, frame->length, &frame->offload, move->data);
-        frame_queue_pop(move->queue);
-    }
-    port_flush(move->port);
-}
-
 static gint64
 settle_until(const Switch *move)
 {
     return move->ready ? move->ready + SWITCH_DRAIN_MS * 1000 : move->activated + SWITCH_READY_MS * 1000;
 }
 
+static gboolean
+is_late(const Switch *move)
+{
+    return g_get_monotonic_time() >= settle_until(move);
+}
+
+// Settling: what was captured here is no longer younger than what may still come from the source.
+static gboolean
+own_are_due(const Switch *move)
+{
+    return !move->tunnel || move->drained || is_late(move);
+}
+
+// Gives the guest what has waited, as long as there is room for it. TRUE: nothing is left.
+static gboolean
+deliver_waiting(Switch *move, FrameQueue *queue, gboolean from_source)
+{
+    QueuedFrame *frame;
+    while ((frame = frame_queue_peek(queue)) && port_has_room(move->port)) {
+        if (!from_source || !is_group(frame->bytes) || !came_already(move, frame->bytes, frame->length))
+            move->deliver(frame->bytes, frame->length, &frame->offload, move->data);
+        frame_queue_pop(queue);
+    }
+    port_flush(move->port);
+    return frame == NULL;
+}
+
+// The frames of the source come first.
 static void
 settle(Switch *move)
 {
     if (move->mode != SWITCH_SETTLING)
         return;
-    gboolean late = g_get_monotonic_time() >= settle_until(move);
-    if (!move->ready && (late || port_is_ready(move->port)))
-        begin_delivery(move);
-    else if (!move->ready || !(late || move->drained || !move->tunnel))
+    if (!move->ready && !is_late(move) && !port_is_ready(move->port))
         return;
-    if (move->tunnel && !move->drained && !late)
+    gboolean due = own_are_due(move);
+    if (!move->ready)
+        move->ready = g_get_monotonic_time();
+    if (!deliver_waiting(move, move->queue, TRUE) || !due || !deliver_waiting(move, move->own, FALSE))
         return;
     enter(move, SWITCH_ACTIVE);
-    deliver_all(move, move->own);
+}
+
+// A guest that is held and still runs takes frames, unless it resets its NIC meanwhile: then they wait.
+static gboolean
+follows(const Switch *move)
+{
+    return move->mode == SWITCH_HOLDING && port_tells_exactly(move->port) && port_is_ready(move->port);
 }
 
 void
@@ -307,7 +316,7 @@ switch_captured(Switch *move, const guint8 *frame, gsize length, const Offload *
     case SWITCH_ACTIVE:
         return SWITCH_DELIVER;
     case SWITCH_HOLDING:
-        if (port_tells_exactly(move->port) && port_is_ready(move->port))
+        if (follows(move) && !frame_queue_peek(move->queue))
             return SWITCH_DELIVER;
         return wait_in(move->queue, frame, length, offload);
     case SWITCH_LEAVING:
@@ -331,7 +340,8 @@ come_in(guint8 *frame, gsize length, const Offload *offload, void *data)
     Switch *move = data;
     if (length < PACKET_HEADER || move->mode == SWITCH_LEAVING)
         return;
-    if (move->mode == SWITCH_ARRIVING || (move->mode == SWITCH_SETTLING && !move->ready))
+    gboolean waits = move->mode == SWITCH_SETTLING && (!move->ready || frame_queue_peek(move->queue));
+    if (move->mode == SWITCH_ARRIVING || waits)
         frame_queue_push(move->queue, frame, length, offload);
     else if (switch_injects(move) && !(is_group(frame) && came_already(move, frame, length)))
         move->deliver(frame, length, offload, move->data);
@@ -363,9 +373,21 @@ switch_poll(const Switch *move, struct pollfd *fd)
     return 1;
 }
 
+// Whether frames wait for nothing but room.
+static gboolean
+wants_room(const Switch *move)
+{
+    if (move->mode == SWITCH_SETTLING && move->ready)
+        return frame_queue_peek(move->queue) || (frame_queue_peek(move->own) && own_are_due(move));
+    return follows(move) && frame_queue_peek(move->queue);
+}
+
 int
 switch_wait_ms(const Switch *move)
 {
+    // Where there is none, the port is told when there is.
+    if (wants_room(move))
+        return port_has_room(move->port) ? 0 : -1;
     if (move->mode != SWITCH_SETTLING)
         return -1;
     return (int) (MAX(0, settle_until(move) - g_get_monotonic_time()) / 1000 + 1);
@@ -383,6 +405,8 @@ switch_serve(Switch *move, const struct pollfd *fd, guint n)
             switch_standby(move);
     }
     settle(move);
+    if (follows(move))
+        deliver_waiting(move, move->queue, FALSE);
     if (n > 0)
         port_flush(move->port);
 }

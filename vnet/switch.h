@@ -11,10 +11,10 @@
 #include "vnet/tunnel.h"
 
 // Theory of operation. The source is told `hold` before the guest stops: frames go on to the guest for as
-// long as it takes them, and then, in order, into a queue. At the handoff it is told `hand over` and gets a
-// socket to the destination's vnet: what waits, and all that its NIC still captures, goes there; it injects
-// nothing of this guest any more. If the move fails instead, `activate` gives the queue to the guest: nothing
-// was lost.
+// long as it takes them, and then, in order, into a queue (so a port that tells exactly what its guest has
+// got may be held any time before the stop). At the handoff it is told `hand over` and gets a socket to the
+// destination's vnet: what waits, and all that its NIC still captures, goes there; it injects nothing of this
+// guest any more. If the move fails instead, `activate` gives the queue to the guest: nothing was lost.
 //
 // The destination is told `receive` and gets the other end. Frames that come are queued until it is told
 // `activate` and the guest's end takes them. Then it announces the guest and sends a marker over the wire.

@@ -100,6 +100,15 @@ vhost_has(const VhostDevice *device, guint feature)
     return (device->features & BIT(feature)) != 0;
 }
 
+static void
+tell(int fd)
+{
+    static const guint64 one = 1;
+    // A full counter is as good as a told one.
+    if (fd >= 0 && write(fd, &one, sizeof(one)) < 0)
+        return;
+}
+
 static guint32
 get32(const VhostMessage *message, gsize offset)
 {
@@ -337,10 +346,15 @@ set_vring_kick(VhostDevice *device, VhostMessage *message, VhostMessage *reply, 
     return TRUE;
 }
 
+// A ring works from its kick on, which the front-end sends before this: the guest may have been called in
+// vain meanwhile, and would wait for a call that never comes again. One call too many does no harm.
 static gboolean
 set_vring_call(VhostDevice *device, VhostMessage *message, VhostMessage *reply, GError **error)
 {
-    return take_event(device, message, G_STRUCT_OFFSET(VhostRing, call), error) != NULL;
+    const VhostRing *ring = take_event(device, message, G_STRUCT_OFFSET(VhostRing, call), error);
+    if (ring)
+        tell(ring->call);
+    return ring != NULL;
 }
 
 static gboolean
@@ -447,15 +461,6 @@ vhost_ring_ready(const VhostDevice *device, guint index)
 {
     const VhostRing *ring = &device->rings[index];
     return ring->enabled && ring->ring.started && !ring->ring.broken;
-}
-
-static void
-tell(int fd)
-{
-    static const guint64 one = 1;
-    // A full counter is as good as a told one.
-    if (fd >= 0 && write(fd, &one, sizeof(one)) < 0)
-        return;
 }
 
 void

@@ -18,6 +18,7 @@ enum { LENGTH = 60 };
 typedef struct {
     Port port;
     gboolean ready;
+    guint room; // frames that it still takes
     GString *got;
     GString *sent; // to the wire
     guint8 last_sent[LENGTH];
@@ -42,15 +43,21 @@ is_ready(const Port *port)
     return ((const Host *) port)->ready;
 }
 
+static gboolean
+has_room(const Port *port)
+{
+    return ((const Host *) port)->room > 0;
+}
+
 static void
 nothing(Port *port)
 {
 }
 
 static const PortOps exact_ops = {
-    .tells_exactly = TRUE, .is_ready = is_ready, .drain = nothing, .flush = nothing};
+    .tells_exactly = TRUE, .is_ready = is_ready, .has_room = has_room, .drain = nothing, .flush = nothing};
 static const PortOps vague_ops = {
-    .tells_exactly = FALSE, .is_ready = is_ready, .drain = nothing, .flush = nothing};
+    .tells_exactly = FALSE, .is_ready = is_ready, .has_room = has_room, .drain = nothing, .flush = nothing};
 
 static void
 deliver(guint8 *frame, gsize length, const Offload *offload, void *data)
@@ -58,7 +65,8 @@ deliver(guint8 *frame, gsize length, const Offload *offload, void *data)
     Host *host = data;
     assert_int_equal(length, LENGTH);
     assert_int_equal(offload->segment_size, frame[14]); // each frame keeps its own header
-    assert_true(host->ready);
+    assert_true(host->ready && host->room > 0);
+    host->room--;
     g_string_append_c(host->got, (char) frame[14]);
 }
 
@@ -68,6 +76,7 @@ new_host(const PortOps *ops)
     Host *host = g_new0(Host, 1);
     host->port = (Port){.ops = ops};
     host->ready = TRUE;
+    host->room = G_MAXUINT;
     host->got = g_string_new(NULL);
     host->sent = g_string_new(NULL);
     host->move = switch_new(&host->port, NULL, deliver, host);
@@ -156,6 +165,60 @@ frames_follow_the_guest_until_its_stop(void **state)
     assert_string_equal(host->got->str, "abcdEfg");
     assert_int_equal(switch_waiting(host->move), 0);
     assert_string_equal(host->sent->str, ""); // no marker without a move
+}
+
+// Its NIC is reset and comes back while it is held.
+static void
+a_held_guest_that_runs_gets_its_frames(void **state)
+{
+    g_autoptr(Host) host = new_host(&exact_ops);
+    activate(host, FALSE);
+    switch_hold(host->move);
+    host->ready = FALSE;
+    capture_all(host, "abc");
+    host->ready = TRUE;
+    host->room = 1;
+    assert_int_equal(capture(host, 'd'), SWITCH_TAKEN); // after those that wait
+    serve(host);
+    assert_string_equal(host->got->str, "a");
+    assert_int_equal(switch_wait_ms(host->move), -1); // until there is room
+    host->room = G_MAXUINT;
+    assert_int_equal(switch_wait_ms(host->move), 0);
+    serve(host);
+    assert_int_equal(capture(host, 'e'), SWITCH_DELIVER);
+    assert_string_equal(host->got->str, "abcde");
+}
+
+// More waits than the guest has buffers for: all of it comes, and in order.
+static void
+frames_wait_for_room(void **state)
+{
+    g_autoptr(Host) source = new_host(&exact_ops);
+    g_autoptr(Host) target = new_host(&exact_ops);
+    activate(source, FALSE);
+    switch_hold(source->move);
+    source->ready = FALSE;
+    capture_all(source, "abc");
+    connect_hosts(source, target);
+    serve(target);
+    target->room = 2;
+    activate(target, TRUE);
+    capture_all(target, "x");
+    assert_string_equal(target->got->str, "ab");
+    capture_all(source, "d");
+    const Offload none = {0};
+    switch_captured(source->move, target->last_sent, LENGTH, &none);
+    serve(target);
+    assert_int_equal(switch_mode(target->move), SWITCH_SETTLING);
+    target->room = 2;
+    serve(target);
+    assert_string_equal(target->got->str, "abcd");
+    assert_int_equal(switch_wait_ms(target->move), -1);
+    target->room = 1;
+    assert_int_equal(switch_wait_ms(target->move), 0);
+    serve(target);
+    assert_string_equal(target->got->str, "abcdx");
+    assert_int_equal(switch_mode(target->move), SWITCH_ACTIVE);
 }
 
 static void
@@ -295,6 +358,8 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(frames_follow_the_guest_until_its_stop),
+        cmocka_unit_test(a_held_guest_that_runs_gets_its_frames),
+        cmocka_unit_test(frames_wait_for_room),
         cmocka_unit_test(ports_that_do_not_tell_hold_at_once),
         cmocka_unit_test(frames_arrive_in_order_and_once),
         cmocka_unit_test(repeated_frames_are_no_duplicates),

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // vnet's vhost-user: negotiation, rings, the dirty log, and what hostile front-ends and guests may try.
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -418,6 +420,24 @@ rings_stop_and_go_on_where_they_were(void **state)
     assert_int_equal(put(front, FRAME), FRAME_NO_ROOM);
 }
 
+// Rings work before the front-end has said whom to call.
+static void
+calls_are_made_up_for(void **state)
+{
+    FrontEnd *front = *state;
+    const guint32 which[2] = {VHOST_TO_GUEST, 0};
+    assert_true(front_start(front, basic));
+    assert_true(front_send(front, 11, which, sizeof(which), -1, NULL, NULL));
+    front_told(front->call[VHOST_TO_GUEST]);
+    assert_true(front_send64(front, 12, VHOST_TO_GUEST, front->kick[VHOST_TO_GUEST]));
+    offer_buffers(front, 0, 1, 512);
+    assert_int_equal(put(front, FRAME), FRAME_PUT);
+    assert_false(front_told(front->call[VHOST_TO_GUEST]));
+    assert_true(front_send64(front, 13, VHOST_TO_GUEST, front->call[VHOST_TO_GUEST]));
+    assert_true(front_told(front->call[VHOST_TO_GUEST]));
+    assert_true(front_send64(front, 13, VHOST_TO_GUEST | 0x100, -1)); // nobody
+}
+
 static void
 disabled_rings_stand_still(void **state)
 {
@@ -619,6 +639,7 @@ open_port(void **state)
     connection->directory = g_dir_make_tmp("vhost-XXXXXX", NULL);
     connection->path = g_build_filename(connection->directory, "vhost", NULL);
     connection->port = port_vhost_open(connection->path, FALSE, NULL, NULL, NULL);
+    connection->fd = -1;
     *state = connection;
     return connection->port ? 0 : -1;
 }
@@ -695,6 +716,52 @@ front_ends_that_break_the_rules_may_come_again(void **state)
     connect_port(connection);
 }
 
+// A process that connects, and closes its connection when it is told to.
+static pid_t
+start_emulator(const Connection *connection, int *control)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int ends[2];
+    char byte = 0;
+    g_strlcpy(address.sun_path, connection->path, sizeof(address.sun_path));
+    assert_return_code(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+        if (connect(fd, (struct sockaddr *) &address, sizeof(address)) != 0 || write(ends[1], "c", 1) != 1 ||
+            read(ends[1], &byte, 1) != 1 || close(fd) != 0 || write(ends[1], "d", 1) != 1)
+            _exit(1);
+        for (;;)
+            pause();
+    }
+    close(ends[1]);
+    assert_int_equal(read(ends[0], &byte, 1), 1);
+    *control = ends[0];
+    return child;
+}
+
+// An emulator that has only lost its connection is waited for, one that has ended is not.
+static void
+the_end_of_the_emulator_is_the_end(void **state)
+{
+    Connection *connection = *state;
+    struct pollfd fds[PORT_FDS];
+    char byte;
+    int control;
+    pid_t child = start_emulator(connection, &control);
+    serve(connection);
+    assert_int_equal(write(control, "x", 1), 1);
+    assert_int_equal(read(control, &byte, 1), 1);
+    serve(connection); // its connection is gone
+    serve(connection);
+    kill(child, SIGKILL);
+    waitpid(child, NULL, 0);
+    guint n = port_poll(connection->port, fds);
+    assert_int_equal(poll(fds, n, 0), 1);
+    assert_int_equal(port_serve(connection->port, fds, n, NULL), PORT_CLOSED);
+    close(control);
+}
+
 int
 main(void)
 {
@@ -711,12 +778,14 @@ main(void)
         WITH_FRONT(kicks_are_asked_for_beyond_what_is_there),
         WITH_FRONT(what_is_written_is_logged),
         WITH_FRONT(rings_stop_and_go_on_where_they_were),
+        WITH_FRONT(calls_are_made_up_for),
         WITH_FRONT(disabled_rings_stand_still),
         WITH_FRONT(hostile_guests_break_only_their_ring),
         WITH_FRONT(rings_outside_memory_do_not_start),
         cmocka_unit_test_setup_teardown(messages_come_in_any_pieces, open_port, close_port),
         cmocka_unit_test_setup_teardown(front_ends_that_break_the_rules_may_come_again, open_port,
                                         close_port),
+        cmocka_unit_test_setup_teardown(the_end_of_the_emulator_is_the_end, open_port, close_port),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -80,6 +80,14 @@ front_close(FrontEnd *front)
     }
 }
 
+// Whether an event was told since the last look.
+static inline gboolean
+front_told(int fd)
+{
+    guint64 count;
+    return read(fd, &count, sizeof(count)) == sizeof(count);
+}
+
 // Sends a message with `fd` (duplicated; -1: none).
 static inline gboolean
 front_send(FrontEnd *front, guint32 request, const void *payload, guint32 size, int fd, VhostMessage *reply,
@@ -132,10 +140,12 @@ static inline gboolean
 front_start_ring(FrontEnd *front, guint i, guint16 base)
 {
     front->available[i] = base;
-    return front_send_state(front, 8, i, FRONT_SIZE) && front_send_state(front, 10, i, base) &&
-           front_set_address(front, i, FALSE) && front_send64(front, 13, i, front->call[i]) &&
-           front_send64(front, 14, i, front->err[i]) && front_send64(front, 12, i, front->kick[i]) &&
-           front_send_state(front, 18, i, 1);
+    gboolean ok = front_send_state(front, 8, i, FRONT_SIZE) && front_send_state(front, 10, i, base) &&
+                  front_set_address(front, i, FALSE) && front_send64(front, 13, i, front->call[i]) &&
+                  front_send64(front, 14, i, front->err[i]) && front_send64(front, 12, i, front->kick[i]) &&
+                  front_send_state(front, 18, i, 1);
+    front_told(front->call[i]); // for what might have been missed
+    return ok;
 }
 
 static inline gboolean
@@ -169,12 +179,4 @@ static inline guint16
 front_used(const FrontEnd *front, guint ring)
 {
     return (guint16) front_get(front, FRONT_USED(ring) + 2, 2);
-}
-
-// Whether an event was told since the last look.
-static inline gboolean
-front_told(int fd)
-{
-    guint64 count;
-    return read(fd, &count, sizeof(count)) == sizeof(count);
 }
