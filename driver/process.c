@@ -57,6 +57,7 @@ build_command(Domain *domain, const DomainDef *def, const ProcessOptions *option
                              .binary = binary,
                              .incoming = options->incoming != NULL,
                              .loses_tcg_stores = probe->loses_tcg_stores,
+                             .serves_vhost = emulator_traits_serves_vhost(probe->traits),
                              .ram_kib = options->ram_kib};
     g_autoptr(json_t) files = emulator_firmware_describe((const char *const *) probe->directories, def);
     char *text = json_dumps(files, JSON_COMPACT | JSON_SORT_KEYS);
@@ -184,7 +185,8 @@ launch(Domain *domain, const DomainDef *def, const ProcessOptions *options, Star
     g_autofree char *log = domain_log_path(domain);
     g_autoptr(GError) problem = NULL;
     if (!process_check_stray(domain, error) || !images_lend(domain, def, error) ||
-        !emulator_run_directory_create(domain->run_dir, &user, error))
+        !emulator_run_directory_create(domain->run_dir, &user, error) ||
+        !nics_spawn(domain, def, NICS_BEFORE_EMULATOR, options->vnet_armed, started->vnets, error))
         return FALSE;
     g_autofree char *firmware = NULL;
     g_auto(GStrv) argv = build_command(domain, def, options, &firmware, error);
@@ -298,14 +300,14 @@ undo_start(Domain *domain, Started *started)
 gboolean
 process_start(Domain *domain, DomainDef *def, const ProcessOptions *options, GError **error)
 {
-    Started started = {.vnets = NULL};
+    Started started = {.vnets = g_ptr_array_new()};
     gboolean incoming = options->incoming != NULL;
     begin_run(domain, def, incoming);
     gboolean ok = store_save_status(domain, error);
     domain_unlock(domain);
     ok = ok && launch(domain, def, options, &started, error) &&
          adjust_devices(def, incoming, started.qmp, error) &&
-         (started.vnets = nics_spawn(domain, def, options->vnet_armed, error));
+         nics_spawn(domain, def, NICS_AFTER_EMULATOR, options->vnet_armed, started.vnets, error);
     if (ok) {
         fill_ptys(domain, def, started.qmp);
         domain_lock(domain);

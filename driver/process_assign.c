@@ -170,6 +170,7 @@ process_assign(Driver *driver, DomainDef *def, GError **error)
                                      .emulator = probe->path,
                                      .default_machine = "q35",
                                      .canonical_machine = canonical_machine,
-                                     .opaque = &choice};
+                                     .opaque = &choice,
+                                     .vhost = emulator_traits_serves_vhost(probe->traits)};
     return domain_def_assign(def, &defaults, error) && check_cpu_model(def, probe, error);
 }

@@ -8,8 +8,9 @@
 
 // Theory of operation: each process is watched by its pidfd. When one ends while its guest runs, a timer on
 // the emulator thread waits (longer after each failure), and a worker starts another, to which the emulator's
-// listening socket connects it. A run of the guest is told from the next by its generation. The new one
-// passes frames only if the guest is this host's: neither still on its way here nor released.
+// listening socket connects it, or which listens for the emulator, as its NIC has it. A run of the guest is
+// told from the next by its generation. The new one passes frames only if the guest is this host's: neither
+// still on its way here nor released.
 
 #define FIRST_WAIT_MS 100 // the emulator's own end is noticed within this time
 #define LAST_WAIT_MS  30000
@@ -51,35 +52,44 @@ spawn(Domain *domain, const char *run_dir, const DomainInterface *interface, gui
     if (!device)
         return NULL;
     g_autofree char *mac = domain_mac_format(interface->mac);
-    g_autofree char *stream = g_strdup_printf("%s/net%u.sock", run_dir, index);
+    g_autofree char *data = g_strdup_printf("%s/net%u.sock", run_dir, index);
     g_autofree char *control = g_strdup_printf("%s/net%u.ctl", run_dir, index);
     g_autofree char *log = domain_log_path(domain);
     const VnetSpec spec = {.name = domain->name,
                            .nic = device,
                            .mac = mac,
-                           .stream_path = stream,
+                           .stream_path = domain_interface_is_vhost(interface) ? NULL : data,
+                           .vhost_path = domain_interface_is_vhost(interface) ? data : NULL,
+                           .offload = domain_interface_is_vhost(interface) &&
+                                      domain_interface_offload(interface) != NULL,
                            .control_path = control,
                            .user = domain->driver->emulator_user,
                            .log_path = log};
     return vnet_client_spawn(&spec, error);
 }
 
-GPtrArray *
-nics_spawn(Domain *domain, const DomainDef *def, gboolean armed, GError **error)
+static gboolean
+is_due(const DomainInterface *interface, NicsMoment moment)
 {
-    GPtrArray *vnets = g_ptr_array_new();
+    return interface->type != DOMAIN_INTERFACE_USER &&
+           domain_interface_is_vhost(interface) == (moment == NICS_BEFORE_EMULATOR);
+}
+
+gboolean
+nics_spawn(Domain *domain, const DomainDef *def, NicsMoment moment, gboolean armed, GPtrArray *vnets,
+           GError **error)
+{
+    g_ptr_array_set_size(vnets, (gint) def->interfaces->len);
     for (guint i = 0; i < def->interfaces->len; i++) {
         const DomainInterface *interface = g_ptr_array_index(def->interfaces, i);
-        gboolean needed = interface->type != DOMAIN_INTERFACE_USER;
-        VnetClient *client = needed ? spawn(domain, domain->run_dir, interface, i, error) : NULL;
-        g_ptr_array_add(vnets, client);
-        if (!needed || (client && (armed || vnet_client_activate(client, FALSE, NULL, error))))
+        if (!is_due(interface, moment))
             continue;
-        nics_release(vnets, TRUE);
-        g_ptr_array_unref(vnets);
-        return NULL;
+        VnetClient *client = spawn(domain, domain->run_dir, interface, i, error);
+        g_ptr_array_index(vnets, i) = client;
+        if (!client || (!armed && !vnet_client_activate(client, FALSE, NULL, error)))
+            return FALSE;
     }
-    return vnets;
+    return TRUE;
 }
 
 void
@@ -139,7 +149,10 @@ install(Nic *nic, VnetClient *client, GError **error)
 {
     Domain *domain = nic->domain;
     g_autoptr(VnetClient) own = client;
-    gboolean passes = !domain->incoming && domain_may_run(domain, NULL);
+    const DomainInterface *interface = g_ptr_array_index(domain->live->interfaces, nic->index);
+    // The emulator plugs the cable of a vhost-user NIC in when it finds the new one.
+    gboolean unplugged = interface->link == TRISTATE_OFF;
+    gboolean passes = !unplugged && !domain->incoming && domain_may_run(domain, NULL);
     if (passes && !vnet_client_activate(own, FALSE, NULL, error)) {
         vnet_client_quit(own, NULL);
         return FALSE;
@@ -242,4 +255,15 @@ nics_attach(Domain *domain)
             restart_later(nic);
         }
     }
+}
+
+void
+nics_end_unfinished(Domain *domain)
+{
+    g_autoptr(GPtrArray) vnets = g_ptr_array_new();
+    for (guint i = 0; domain->run_dir && i < domain->live->interfaces->len; i++) {
+        g_autofree char *control = g_strdup_printf("%s/net%u.ctl", domain->run_dir, i);
+        g_ptr_array_add(vnets, vnet_client_attach(control, NULL));
+    }
+    nics_release(vnets, TRUE);
 }

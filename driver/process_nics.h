@@ -4,10 +4,20 @@
 
 #include "driver/domain.h"
 
-// Starts them for a guest whose emulator listens; the result (VnetClient*, NULL for NICs that need none) is
-// what domain->vnets holds. `armed`: they stay in standby. NULL on error, when none is left. Without the
-// lock; blocks.
-GPtrArray *nics_spawn(Domain *domain, const DomainDef *def, gboolean armed, GError **error);
+// Who of a NIC's two ends listens for the other.
+typedef enum {
+    NICS_BEFORE_EMULATOR, // quasar-vnet: vhost-user
+    NICS_AFTER_EMULATOR,  // the emulator: its stream
+} NicsMoment;
+
+// Starts those whose moment it is. `vnets` is what domain->vnets will hold, empty at first: afterwards
+// VnetClient*, NULL for NICs that need none or whose moment has not come. `armed`: they stay in standby. On
+// error those that run are left to nics_release(). Without the lock; blocks.
+gboolean nics_spawn(Domain *domain, const DomainDef *def, NicsMoment moment, gboolean armed, GPtrArray *vnets,
+                    GError **error);
+
+// Ends those of a start that was cut off, whose emulator may never have come. Locked.
+void nics_end_unfinished(Domain *domain);
 
 // With the lock held: from now on one that ends is started again, for as long as this run of the guest lasts.
 void nics_watch(Domain *domain);

@@ -160,6 +160,7 @@ end_unfinished(Domain *domain, const EmulatorProcess *recorded, GError **error)
     domain->starting = TRUE;
     if (emulator_is_alive(&process))
         emulator_kill(&process, 0, NULL);
+    nics_end_unfinished(domain);
     quasar_set_error(error, VIR_ERR_OPERATION_FAILED, "its start was not finished");
     return FALSE;
 }

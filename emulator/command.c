@@ -269,6 +269,17 @@ add_boot(GPtrArray *argv, const DomainDef *def)
         add(argv, "-append", def->cmdline);
 }
 
+// Its definition may be older than the binary that is there today.
+static gboolean
+check_interfaces(const DomainDef *def, const EmulatorRun *run, GError **error)
+{
+    for (guint i = 0; i < def->interfaces->len; i++)
+        if (domain_interface_is_vhost(g_ptr_array_index(def->interfaces, i)) && !run->serves_vhost)
+            return unsupported(error, "element <interface>: <driver name='vhost'> needs Quasar's own "
+                                      "emulator (make emulator)");
+    return TRUE;
+}
+
 char **
 emulator_command(const DomainDef *def, const EmulatorRun *run, GError **error)
 {
@@ -291,7 +302,7 @@ emulator_command(const DomainDef *def, const EmulatorRun *run, GError **error)
     add_suspend(argv, def, "s3", def->suspend_to_mem);
     add_suspend(argv, def, "s4", def->suspend_to_disk);
     add_boot(argv, def);
-    if (!emulator_devices(argv, def, run->directory, error))
+    if (!check_interfaces(def, run, error) || !emulator_devices(argv, def, run->directory, error))
         return NULL;
     if (run->incoming)
         add(argv, "-incoming", "defer");

@@ -14,6 +14,7 @@ struct EmulatorRun {
     const char *binary;        // NULL: def->emulator
     gboolean incoming;         // the state comes from elsewhere
     gboolean loses_tcg_stores; // of this binary (probe.h)
+    gboolean serves_vhost;     // emulator_traits_serves_vhost() of this binary
     guint64 ram_kib;           // that the arriving guest has; 0: what the definition makes of it
 };
 

@@ -291,7 +291,14 @@ nic_driver(const DomainInterface *interface)
     return g_strv_contains(emulated, interface->model) ? interface->model : NULL;
 }
 
-// The emulator listens, so that a new quasar-vnet can take the place of one that has died.
+char *
+emulator_chardev(const char *alias)
+{
+    return g_strdup_printf("char%s", alias);
+}
+
+// A new quasar-vnet can take the place of one that has died: the emulator listens for its stream, and
+// connects again, after a second at least, where quasar-vnet listens.
 static void
 add_netdev(Builder *b, const DomainInterface *interface, guint index, const char *id)
 {
@@ -301,9 +308,16 @@ add_netdev(Builder *b, const DomainInterface *interface, guint index, const char
     }
     g_auto(GStrv) parts = g_strsplit(b->directory, ",", -1);
     g_autofree char *directory = g_strjoinv(",,", parts);
-    add(b, "-netdev",
-        g_strdup_printf("stream,id=%s,server=on,addr.type=unix,addr.path=%s/net%u.sock", id, directory,
-                        index));
+    g_autofree char *chardev = emulator_chardev(interface->info.alias);
+    if (domain_interface_is_vhost(interface)) {
+        add(b, "-chardev",
+            g_strdup_printf("socket,id=%s,path=%s/net%u.sock,reconnect=1", chardev, directory, index));
+        add(b, "-netdev", g_strdup_printf("vhost-user,id=%s,chardev=%s", id, chardev));
+    } else {
+        add(b, "-netdev",
+            g_strdup_printf("stream,id=%s,server=on,addr.type=unix,addr.path=%s/net%u.sock", id, directory,
+                            index));
+    }
 }
 
 static gboolean
@@ -322,6 +336,9 @@ add_interface(Builder *b, guint index, GError **error)
     json_t *device = device_new(driver, interface->info.alias);
     if (virtio)
         set_features(device, &interface->features);
+    // The emulator would agree to what the guest changes at run time and not tell who serves it.
+    if (domain_interface_is_vhost(interface))
+        json_object_set_new(device, "ctrl_guest_offloads", json_false());
     if (interface->mtu)
         json_object_set_new(device, "host_mtu", json_integer(interface->mtu));
     set_text(device, "netdev", netdev);
@@ -333,12 +350,6 @@ add_interface(Builder *b, guint index, GError **error)
     if (!boot)
         set_text(device, "romfile", "");
     return add_pci(b, device, &interface->info, error);
-}
-
-char *
-emulator_chardev(const char *alias)
-{
-    return g_strdup_printf("char%s", alias);
 }
 
 static gboolean

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// Which NICs can move between hosts of unlike byte order.
+// Which NICs can move between two hosts.
 #pragma once
 
 #include <glib.h>
@@ -8,7 +8,8 @@
 #include "xml/domain.h"
 
 // What a NIC leaves to its host (vhost-user) goes through structures in the host's byte order, so between
-// unlike hosts all of a guest's have to be portable, without such features. VIR_ERR_OPERATION_UNSUPPORTED
-// names NIC and feature.
+// unlike hosts all of a guest's have to be portable, without such features; and one of
+// <driver name='vhost'> needs an emulator that can serve it. VIR_ERR_OPERATION_UNSUPPORTED names NIC and
+// feature.
 gboolean emulator_nics_may_move(const EmulatorTraits *source, const EmulatorTraits *destination,
                                 const DomainDef *def, GError **error);

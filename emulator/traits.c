@@ -155,6 +155,8 @@ const EmulatorCure emulator_cures[] = {
     {"guest-time", "an emulated guest moves between hosts of one architecture only, and its time depends on "
                    "the host's clock rate"},
     {"rtc-timers", "alarms of a guest's RTC stay in the time of the host that it came from"},
+    {"vhost-interrupts", "virtio NICs have no offloads, and a move may lose frames of a flood"},
+    {"vhost-features", "the same"},
 };
 const gsize emulator_n_cures = G_N_ELEMENTS(emulator_cures);
 
@@ -170,6 +172,16 @@ gboolean
 emulator_traits_loses_stores(const EmulatorTraits *traits)
 {
     return traits->major < FIRST_TRUE_MAJOR && !emulator_traits_has_patch(traits, "true-dirty-tracking");
+}
+
+gboolean
+emulator_traits_serves_vhost(const EmulatorTraits *traits)
+{
+    struct utsname names;
+    // Of another architecture's host it speaks, to a quasar-vnet of this one, in that host's byte order.
+    return uname(&names) == 0 && g_str_equal(names.machine, traits->arch) &&
+           emulator_traits_has_patch(traits, "vhost-interrupts") &&
+           emulator_traits_has_patch(traits, "vhost-features");
 }
 
 static gboolean G_GNUC_PRINTF(2, 3) refuse(GError **error, const char *format, ...)

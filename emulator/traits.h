@@ -49,6 +49,10 @@ gboolean emulator_traits_is_cured(const EmulatorTraits *traits, const EmulatorCu
 // below 9.0 without our patch (19 of 64 moves broke the guest).
 gboolean emulator_traits_loses_stores(const EmulatorTraits *traits);
 
+// Whether an emulated guest's network interface may be vhost-user's: before 8.0 it ends the emulator without
+// our patch, and of later ones none has been tried.
+gboolean emulator_traits_serves_vhost(const EmulatorTraits *traits);
+
 // Whether a guest of this machine type may move, live unless `paused`. VIR_ERR_OPERATION_UNSUPPORTED says why
 // not and what to do. `tcg`: the guest is emulated. Firmware is emulator_firmware_agrees()'s.
 gboolean emulator_traits_may_move(const EmulatorTraits *source, const EmulatorTraits *destination,

@@ -19,14 +19,14 @@ typedef struct {
     const char *stream_path; // Unix socket where QEMU listens (-netdev stream,server=on); tried for 10 s; or
     const char
         *vhost_path;  // Unix socket that vnet creates for QEMU (-netdev vhost-user): start vnet before it
-    gboolean offload; // with vhost_path: the NIC's feature set is offload, not portable
+    gboolean offload; // with vhost_path: the NIC's feature set is offload, not portable; else FALSE
     const char *control_path; // Unix socket that vnet creates (mode 0600); a stale one is removed
     const char *user;     // the user it becomes once everything is open; NULL: stays who it is (tests only)
     const char *log_path; // appended to; NULL: inherits standard error
 } VnetSpec;
 
-// Starts quasar-vnet and returns when it is connected to QEMU (with vhost_path: waits for it, 60 s at most,
-// and 10 s for another one when it was lost), confined and in standby: nothing passes until
+// Starts quasar-vnet and returns when it is connected to QEMU, or listens for it (with vhost_path: 60 s at
+// most, and 10 s when the connection was lost and QEMU lives), confined and in standby: nothing passes until
 // vnet_client_activate(). VIR_ERR_OPERATION_FAILED carries vnet's own words (no such NIC, QEMU does not
 // listen ...).
 VnetClient *vnet_client_spawn(const VnetSpec *spec, GError **error);

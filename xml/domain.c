@@ -163,6 +163,33 @@ domain_def_free(DomainDef *def)
 
 // The document carries everything that a definition holds, run-time parts included, so a copy is a round
 // trip: an element that is forgotten in one of both ways fails the fixed-point test, not a guest.
+gboolean
+domain_interface_is_vhost(const DomainInterface *interface)
+{
+    return g_strcmp0(interface->driver_name, "vhost") == 0;
+}
+
+const char *
+domain_interface_offload(const DomainInterface *interface)
+{
+    const DomainNicFeatures *features = &interface->features;
+    const struct {
+        Tristate value;
+        const char *name;
+    } all[] = {
+        {features->host_csum, "host csum"},   {features->host_gso, "host gso"},
+        {features->host_tso4, "host tso4"},   {features->host_tso6, "host tso6"},
+        {features->host_ecn, "host ecn"},     {features->host_ufo, "host ufo"},
+        {features->guest_csum, "guest csum"}, {features->guest_tso4, "guest tso4"},
+        {features->guest_tso6, "guest tso6"}, {features->guest_ecn, "guest ecn"},
+        {features->guest_ufo, "guest ufo"},
+    };
+    for (gsize i = 0; i < G_N_ELEMENTS(all); i++)
+        if (all[i].value == TRISTATE_ON)
+            return all[i].name;
+    return NULL;
+}
+
 DomainDef *
 domain_def_copy(const DomainDef *def)
 {

@@ -145,7 +145,7 @@ struct DomainInterface {
     char *source_mode; // type direct: bridge, vepa, private, passthrough
     char *model;       // virtio, e1000e, ...
     char *target_dev;  // kept when live, dropped from inactive documents when it is a generated name
-    char *driver_name;
+    char *driver_name; // virtio on the network: "vhost", the frames are in the guest's memory, or "qemu"
     DomainNicFeatures features;
     Tristate link; // ON: up, OFF: down
     guint mtu;     // 0: absent
@@ -273,6 +273,7 @@ struct DomainDefaults {
     // Fills bytes with random data; NULL: the system's generator. Tests make documents repeatable with it.
     void (*random_bytes)(guint8 *bytes, gsize size, gpointer opaque);
     gpointer opaque;
+    gboolean vhost; // the emulator can have network interfaces of <driver name='vhost'>
 };
 
 enum {
@@ -296,6 +297,11 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(DomainRng, domain_rng_free)
 
 void domain_def_free(DomainDef *def);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(DomainDef, domain_def_free)
+
+// Whether its frames are in the guest's memory (vhost-user), once assigned.
+gboolean domain_interface_is_vhost(const DomainInterface *interface);
+// The first feature of a NIC that makes the host do the guest's work, "host csum"; NULL: it is portable.
+const char *domain_interface_offload(const DomainInterface *interface);
 
 // A deep copy with run-time parts. Caller frees.
 DomainDef *domain_def_copy(const DomainDef *def);

@@ -128,16 +128,55 @@ assign_rest(DomainDef *def, GError **error)
     return TRUE;
 }
 
+// Those that come with offloads and those that no interface of ours has unless its owner says so.
 static void
-assign_features_off(DomainNicFeatures *features)
+assign_features(DomainNicFeatures *features, Tristate offloads)
 {
-    Tristate *all[] = {&features->host_csum,  &features->host_gso,   &features->host_tso4,
-                       &features->host_tso6,  &features->host_ecn,   &features->host_ufo,
-                       &features->guest_csum, &features->guest_tso4, &features->guest_tso6,
-                       &features->guest_ecn,  &features->guest_ufo};
-    for (gsize i = 0; i < G_N_ELEMENTS(all); i++)
-        if (*all[i] == TRISTATE_ABSENT)
-            *all[i] = TRISTATE_OFF;
+    Tristate *ours[] = {&features->host_csum,  &features->host_tso4,  &features->host_tso6,
+                        &features->host_ecn,   &features->guest_csum, &features->guest_tso4,
+                        &features->guest_tso6, &features->guest_ecn};
+    Tristate *never[] = {&features->host_gso, &features->host_ufo, &features->guest_ufo};
+    for (gsize i = 0; i < G_N_ELEMENTS(ours); i++)
+        if (*ours[i] == TRISTATE_ABSENT)
+            *ours[i] = offloads;
+    for (gsize i = 0; i < G_N_ELEMENTS(never); i++)
+        if (*never[i] == TRISTATE_ABSENT)
+            *never[i] = TRISTATE_OFF;
+}
+
+// Definitions of before there were offloads say of each that it is off, and not who serves them.
+static gboolean
+forgoes_offloads(const DomainNicFeatures *features)
+{
+    DomainNicFeatures off = {.mrg_rxbuf = features->mrg_rxbuf};
+    assign_features(&off, TRISTATE_OFF);
+    return memcmp(features, &off, sizeof off) == 0;
+}
+
+// The feature set, and who serves it, are guest ABI.
+static gboolean
+assign_nic_driver(DomainInterface *interface, const DomainDefaults *defaults, GError **error)
+{
+    gboolean served = interface->type != DOMAIN_INTERFACE_USER && strcmp(interface->model, "virtio") == 0;
+    const char *name = interface->driver_name;
+    if (name && strcmp(name, "qemu") != 0 && (!served || strcmp(name, "vhost") != 0))
+        return quasar_set_error(error, VIR_ERR_CONFIG_UNSUPPORTED,
+                                "element <driver>: name='%s' of this <interface> is not supported", name);
+    if (served && !name)
+        interface->driver_name =
+            g_strdup(defaults->vhost && !forgoes_offloads(&interface->features) ? "vhost" : "qemu");
+    gboolean vhost = domain_interface_is_vhost(interface);
+    if (vhost && !defaults->vhost)
+        return quasar_set_error(
+            error, VIR_ERR_CONFIG_UNSUPPORTED,
+            "element <driver>: name='vhost' needs Quasar's own emulator (make emulator), which "
+            "'%s' is not",
+            defaults->emulator);
+    if (strcmp(interface->model, "virtio") == 0)
+        assign_features(&interface->features, vhost ? TRISTATE_ON : TRISTATE_OFF);
+    return vhost || !domain_interface_offload(interface) ||
+           quasar_set_error(error, VIR_ERR_CONFIG_UNSUPPORTED, "%s",
+                            "element <driver>: only name='vhost' can have <host> and <guest> features");
 }
 
 static gboolean
@@ -170,8 +209,8 @@ assign_interfaces(DomainDef *def, const DomainDefaults *defaults, GError **error
             interface->network = g_strdup("default");
         if (interface->type == DOMAIN_INTERFACE_DIRECT && interface->source_mode == NULL)
             interface->source_mode = g_strdup("bridge");
-        if (strcmp(interface->model, "virtio") == 0)
-            assign_features_off(&interface->features);
+        if (!assign_nic_driver(interface, defaults, error))
+            return FALSE;
     }
     return TRUE;
 }

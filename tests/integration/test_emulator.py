@@ -41,9 +41,11 @@ def unlike_hosts(hosts):
         hosts.start_daemon(host, FAULT)
 
 
-def start(hosts, machine):
+def start(hosts, machine, nic='qemu'):
     _, overlay = hosts.disks()
     xml = hosts.domain_xml(disk=overlay, file_mib=8, options='quasar.memory=16:2000')
+    if nic:
+        xml = xml.replace('</interface>', '<driver name="%s"/></interface>' % nic)
     with open(hosts.path('hostA', 'run/web.xml'), 'w') as file:
         file.write(re.sub(r'<type[^>]*>hvm', '<type arch="x86_64" machine="%s">hvm' % machine, xml))
     for command in (('define', '/run/web.xml'), ('start', 'web')):
@@ -70,6 +72,24 @@ def test_steady_time_needs_the_bundled_one(unlike_hosts):
     assert 'pc-q35-quasar-7.2' in result.stderr
     assert 'running' in unlike_hosts.virsh('hostA', 'domstate', 'web').stdout
     assert not unlike_hosts.processes('hostB', 'qemu-system-x86_64')
+
+
+def test_vhost_user_needs_the_bundled_one(unlike_hosts):
+    """Which is what a guest gets that can; one that arrives is refused before anything is started for it."""
+    start(unlike_hosts, 'pc-q35-7.2', nic='')
+    assert "<driver name='vhost'>" in live_xml(unlike_hosts, 'hostA')
+    result = move(unlike_hosts, 'hostA', 'hostB')
+    assert result.returncode != 0
+    assert "name='vhost'" in result.stderr and 'make emulator' in result.stderr
+    assert 'running' in unlike_hosts.virsh('hostA', 'domstate', 'web').stdout
+    assert not unlike_hosts.processes('hostB', 'qemu-system-x86_64')
+    # Where it cannot be had, nobody has to know.
+    with open(unlike_hosts.path('hostA', 'run/web.xml')) as ours, open(unlike_hosts.path('hostB', 'run/web.xml'), 'w') as file:
+        file.write(ours.read().replace('<name>web<', '<name>other<'))
+    defined = unlike_hosts.virsh('hostB', 'define', '/run/web.xml')
+    assert defined.returncode == 0, defined.stderr
+    assert "<driver name='qemu'>" in unlike_hosts.virsh('hostB', 'dumpxml', 'other').stdout
+    assert unlike_hosts.virsh('hostB', 'undefine', 'other').returncode == 0
 
 
 def test_live_move_off_an_emulator_that_loses_stores(unlike_hosts):

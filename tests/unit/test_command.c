@@ -12,7 +12,7 @@
 #include "emulator/command.h"
 #include "tests/unit/files.h"
 
-static const EmulatorRun run = {.directory = "/run/guest,1", .loses_tcg_stores = TRUE};
+static const EmulatorRun run = {.directory = "/run/guest,1", .loses_tcg_stores = TRUE, .serves_vhost = TRUE};
 
 static char *
 canonical_machine(const char *arch G_GNUC_UNUSED, const char *machine, gpointer opaque G_GNUC_UNUSED)
@@ -37,7 +37,8 @@ define(const char *xml)
                                .emulator = "/usr/bin/qemu-system-x86_64",
                                .canonical_machine = canonical_machine,
                                .random_bytes = counted_bytes,
-                               .opaque = &next};
+                               .opaque = &next,
+                               .vhost = TRUE};
     DomainDef *def = domain_def_parse(xml, &error);
     if (!def || !domain_def_assign(def, &defaults, &error))
         fail_msg("%s", error->message);
@@ -108,6 +109,21 @@ test_pairs(void **state G_GNUC_UNUSED)
     assert_true(count > 0);
 }
 
+// The definition is older than the emulator that is there now.
+static void
+test_vhost_needs_our_emulator(void **state G_GNUC_UNUSED)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(DomainDef) def =
+        define("<domain type='qemu'><name>a</name><memory>65536</memory><os><type>hvm</type></os>"
+               "<devices><interface type='network'/></devices></domain>");
+    EmulatorRun plain = run;
+    plain.serves_vhost = FALSE;
+    assert_null(emulator_command(def, &plain, &error));
+    assert_int_equal(quasar_error_code(error), VIR_ERR_CONFIG_UNSUPPORTED);
+    assert_non_null(strstr(error->message, "make emulator"));
+}
+
 static void
 test_incoming(void **state G_GNUC_UNUSED)
 {
@@ -157,6 +173,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_pairs),
+        cmocka_unit_test(test_vhost_needs_our_emulator),
         cmocka_unit_test(test_incoming),
         cmocka_unit_test(test_ram),
         cmocka_unit_test(test_ram_of_a_guest_that_comes),

@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include <glib/gstdio.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #include "base/error.h"
@@ -258,10 +259,39 @@ test_firmware_in_json(void **state)
     assert_null(emulator_traits_from_json(object));
 }
 
+static void
+test_vhost(void **state)
+{
+    (void) state;
+    struct utsname names;
+    assert_return_code(uname(&names), 0);
+    g_autofree char *here = g_strdup_printf("quasar-host-%s-little-4096", names.machine);
+    g_autoptr(EmulatorTraits) plain = make(7, 0, NULL);
+    g_autoptr(EmulatorTraits) half = make(7, 0, here, "quasar-patch-vhost-interrupts", NULL);
+    g_autoptr(EmulatorTraits) ours =
+        make(7, 0, here, "quasar-patch-vhost-interrupts", "quasar-patch-vhost-features", NULL);
+    g_autoptr(EmulatorTraits) foreign =
+        make(7, 0, "quasar-host-none-big-4096", "quasar-patch-vhost-interrupts",
+             "quasar-patch-vhost-features", NULL);
+    assert_false(emulator_traits_serves_vhost(plain));
+    assert_false(emulator_traits_serves_vhost(half));
+    assert_true(emulator_traits_serves_vhost(ours));
+    assert_false(emulator_traits_serves_vhost(foreign));
+    g_autoptr(GError) error = NULL;
+    g_autoptr(DomainDef) def = with_nic("");
+    assert_true(emulator_nics_may_move(ours, plain, def, NULL));
+    ((DomainInterface *) g_ptr_array_index(def->interfaces, 0))->driver_name = g_strdup("vhost");
+    assert_true(emulator_nics_may_move(ours, ours, def, NULL));
+    assert_false(emulator_nics_may_move(ours, plain, def, &error));
+    assert_int_equal(error->code, VIR_ERR_OPERATION_UNSUPPORTED);
+    assert_non_null(strstr(error->message, "make emulator"));
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_vhost),
         cmocka_unit_test(test_names),
         cmocka_unit_test(test_plain_emulator_is_on_this_host),
         cmocka_unit_test(test_json),

@@ -31,6 +31,8 @@ counted_bytes(guint8 *bytes, gsize size, gpointer opaque)
         bytes[i] = (*next)++;
 }
 
+static gboolean plain_emulator; // one that cannot serve vhost-user
+
 static DomainDef *
 define(const char *xml, GError **error)
 {
@@ -41,6 +43,7 @@ define(const char *xml, GError **error)
         .canonical_machine = canonical_machine,
         .random_bytes = counted_bytes,
         .opaque = &next,
+        .vhost = !plain_emulator,
     };
     g_autoptr(DomainDef) def = domain_def_parse(xml, error);
     if (def == NULL || !domain_def_assign(def, &defaults, error))
@@ -355,10 +358,60 @@ test_capabilities(void **state)
     assert_null(strstr(xml, "kvm"));
 }
 
+// Who serves a virtio interface, and with what, is decided once.
+static void
+test_nic_drivers(void **state G_GNUC_UNUSED)
+{
+#define ALL_OFF                                                                                              \
+    "<host csum='off' gso='off' tso4='off' tso6='off' ecn='off' ufo='off'/>"                                 \
+    "<guest csum='off' tso4='off' tso6='off' ecn='off' ufo='off'/>"
+    static const struct {
+        const char *driver;
+        gboolean plain;
+        const char *name; // NULL: refused
+        gboolean offloads;
+    } rows[] = {
+        {"", FALSE, "vhost", TRUE},
+        {"", TRUE, "qemu", FALSE},
+        {"<driver name='vhost'/>", FALSE, "vhost", TRUE},
+        {"<driver name='vhost'/>", TRUE, NULL, FALSE},
+        {"<driver name='qemu'/>", FALSE, "qemu", FALSE},
+        {"<driver name='qemu'/>", TRUE, "qemu", FALSE},
+        {"<driver name='vfio'/>", FALSE, NULL, FALSE},
+        // As definitions of before vhost-user have it.
+        {"<driver>" ALL_OFF "</driver>", FALSE, "qemu", FALSE},
+        {"<driver name='vhost'>" ALL_OFF "</driver>", FALSE, "vhost", FALSE},
+        {"<driver><host ufo='off'/></driver>", FALSE, "vhost", TRUE},
+        {"<driver><guest tso4='on'/></driver>", TRUE, NULL, FALSE},
+        {"<driver name='qemu'><host csum='on'/></driver>", FALSE, NULL, FALSE},
+    };
+    for (gsize i = 0; i < G_N_ELEMENTS(rows); i++) {
+        g_autoptr(GError) error = NULL;
+        g_autofree char *xml = g_strdup_printf(
+            "<domain type='qemu'><name>a</name><memory>65536</memory><os><type>hvm</type></os>"
+            "<devices><interface type='network'>%s</interface></devices></domain>",
+            rows[i].driver);
+        plain_emulator = rows[i].plain;
+        g_autoptr(DomainDef) def = define(xml, &error);
+        plain_emulator = FALSE;
+        assert_int_equal(def != NULL, rows[i].name != NULL);
+        if (!def) {
+            assert_int_equal(quasar_error_code(error), VIR_ERR_CONFIG_UNSUPPORTED);
+            assert_non_null(strstr(error->message, "<driver>"));
+            continue;
+        }
+        const DomainInterface *interface = g_ptr_array_index(def->interfaces, 0);
+        assert_string_equal(interface->driver_name, rows[i].name);
+        assert_int_equal(domain_interface_is_vhost(interface), g_str_equal(rows[i].name, "vhost"));
+        assert_int_equal(domain_interface_offload(interface) != NULL, rows[i].offloads);
+    }
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_nic_drivers),
         cmocka_unit_test(test_domain_pairs),
         cmocka_unit_test(test_network_pairs),
         cmocka_unit_test(test_live_and_inactive),
