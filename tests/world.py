@@ -24,6 +24,7 @@ class World:
         self.logged = {}
         self.usable = False
         self.spoilt = False  # by a test that passed
+        self.nic = ''  # a <driver> for the next guest's NIC
 
     @property
     def destination(self):
@@ -77,8 +78,9 @@ class World:
             self.start_daemon(host)
 
     def definition(self, disk, blocks):
-        return self.lab.domain_xml(disk=disk, memory_mib=128, file_mib=8,
-                                   options='quasar.memory=4:1000 quasar.disk=1048576:%d' % blocks)
+        xml = self.lab.domain_xml(disk=disk, memory_mib=128, file_mib=8,
+                                  options='quasar.memory=4:1000 quasar.disk=1048576:%d' % blocks)
+        return xml.replace('</interface>', self.nic + '</interface>')
 
     def small_disk(self, base):
         """An overlay on a file system of A that is soon full; at the same place on B there is room. Its path inside."""

@@ -552,6 +552,8 @@ incoming_book(Incoming *incoming)
         book_running(incoming, keep);
     if (due)
         moved_forget(incoming->driver->state_dir, incoming->uuid);
+    if (due && !incoming->crashed)
+        move_nics_mend(incoming->domain);
 }
 
 void

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "driver/migration/peer.h"
 #include "driver/migration/relay.h"
+#include "emulator/monitor.h"
 #include "vnet/client.h"
 
 // How long the source's vnet passes on what switches still send to it. The destination waits longer, so that
@@ -23,6 +24,7 @@
 // One NIC at the source. The client is the move's own: the domain's ends with its emulator.
 typedef struct {
     guint number;
+    gboolean exact;
     VnetClient *vnet;
     Relay *relay; // NULL: there is no connection
     int end;      // what the vnet is to be given, -1 once it has it
@@ -115,6 +117,14 @@ connect_nic(Domain *domain, MoveNic *nic, const Cookie *destination, TlsCredenti
     return TRUE;
 }
 
+// Locked.
+static gboolean
+is_exact(const Domain *domain, guint number)
+{
+    return domain->live && number < domain->live->interfaces->len &&
+           domain_interface_is_vhost(g_ptr_array_index(domain->live->interfaces, number));
+}
+
 MoveNics *
 move_nics_open(Domain *domain, const Cookie *destination, TlsCredentials *credentials)
 {
@@ -125,7 +135,7 @@ move_nics_open(Domain *domain, const Cookie *destination, TlsCredentials *creden
     domain_lock(domain);
     for (guint i = 0; domain->vnets && i < domain->vnets->len; i++) {
         MoveNic *nic = g_new0(MoveNic, 1);
-        *nic = (MoveNic){.number = i, .end = -1};
+        *nic = (MoveNic){.number = i, .exact = is_exact(domain, i), .end = -1};
         if (g_ptr_array_index(domain->vnets, i))
             g_ptr_array_add(nics->list, nic);
         else
@@ -160,14 +170,29 @@ has_taken(const MoveNic *nic)
     return !json_is_false(json_object_get(json_object_get(status, "port"), "taken"));
 }
 
+gboolean
+move_nics_are_exact(const MoveNics *nics)
+{
+    for (guint i = 0; i < nics->list->len; i++)
+        if (!((const MoveNic *) g_ptr_array_index(nics->list, i))->exact)
+            return FALSE;
+    return TRUE;
+}
+
 void
-move_nics_hold(MoveNics *nics)
+move_nics_note_addresses(MoveNics *nics)
 {
     for (guint i = 0; i < nics->list->len; i++) {
         MoveNic *nic = g_ptr_array_index(nics->list, i);
         if (nic->vnet)
             note_addresses(nics, nic);
     }
+}
+
+void
+move_nics_hold(MoveNics *nics)
+{
+    move_nics_note_addresses(nics);
     // Without a connection too: it may be that the guest stays.
     for (guint i = 0; i < nics->list->len; i++) {
         MoveNic *nic = g_ptr_array_index(nics->list, i);
@@ -315,6 +340,22 @@ move_nics_arrive(Domain *domain, const json_t *addresses)
             !vnet_client_activate(vnet, TRUE, NULL, NULL))
             g_warning("NIC %u of %s: %s", i, domain->name, error->message);
     }
+}
+
+void
+move_nics_mend(Domain *domain)
+{
+    g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
+    domain_lock(domain);
+    g_autoptr(Qmp) qmp = domain_qmp(domain, NULL);
+    for (guint i = 0; domain->live && i < domain->live->interfaces->len; i++) {
+        const DomainInterface *interface = g_ptr_array_index(domain->live->interfaces, i);
+        if (domain_interface_is_vhost(interface) && interface->link != TRISTATE_OFF)
+            g_ptr_array_add(names, g_strdup(interface->info.alias));
+    }
+    domain_unlock(domain);
+    for (guint i = 0; qmp && i < names->len; i++)
+        monitor_set_link(qmp, g_ptr_array_index(names, i), TRUE, NULL);
 }
 
 static gpointer

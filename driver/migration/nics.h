@@ -19,8 +19,15 @@ typedef struct MoveNics MoveNics;
 // most for each step of each NIC.
 MoveNics *move_nics_open(Domain *domain, const Cookie *destination, TlsCredentials *credentials);
 
-// Just before the guest is stopped: what comes for it from now on waits.
+// Whether every vnet knows what its guest has got (vhost-user): then they may be held any time before the
+// stop, and nothing is to be awaited.
+gboolean move_nics_are_exact(const MoveNics *nics);
+
+// Before the guest is stopped: what comes for it from its stop on (exact), or from now on, waits.
 void move_nics_hold(MoveNics *nics);
+
+// Just before the stop, when they have been held for long: what move_nics_addresses() is to say.
+void move_nics_note_addresses(MoveNics *nics);
 
 // The NICs are held: returns when the emulator has read what came before, after 200 ms at most.
 void move_nics_await_taken(MoveNics *nics);
@@ -53,6 +60,10 @@ void move_nics_receive(Incoming *incoming, const char *name, Channel *channel);
 // The guest is about to run here: the segment is told where it is, and gets frames again. `addresses` as
 // above, from the other host; may be NULL. With the domain's lock.
 void move_nics_arrive(Domain *domain, const json_t *addresses);
+
+// The guest has arrived: a NIC whose vnet was just being replaced at the source when the guest was stopped
+// came with its cable out. Without the lock; blocks.
+void move_nics_mend(Domain *domain);
 
 // Keeps the relays (Relay*) of an arrived guest's NICs until the source has no more frames for it. Takes the
 // array and does not wait.

@@ -153,6 +153,7 @@ stage_memory(Outgoing *out, GError **error)
     if (!open_path(out, "ram.sock", PEER_RAM, NULL, &path, error))
         return FALSE;
     g_autofree char *uri = g_strconcat("unix:", path, NULL);
+    outgoing_hold_early(out);
     if (!out->options->live && !monitor_stop(out->qmp, error))
         return FALSE;
     out->memory_us = g_get_monotonic_time();

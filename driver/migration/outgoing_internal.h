@@ -79,6 +79,9 @@ void outgoing_set_stream_error(Outgoing *out, const char *status, GError **error
 
 // Stopping (outgoing_stop.c).
 
+// What can be held for long is held before the guest can stop: QEMU may stop it by itself.
+void outgoing_hold_early(Outgoing *out);
+
 // Waits until the guest can be stopped for a short pause, holds its frames and stops it. Sets
 // out->deadline_us.
 gboolean outgoing_stop_guest(Outgoing *out, gint64 deadline, GError **error);

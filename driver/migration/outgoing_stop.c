@@ -50,6 +50,13 @@ hold_nics(Outgoing *out)
     out->held = TRUE;
 }
 
+void
+outgoing_hold_early(Outgoing *out)
+{
+    if (move_nics_are_exact(out->nics))
+        hold_nics(out);
+}
+
 // Holds the NICs when the first pass over the memory is about to end, and gives the time of the next look.
 static gint64
 watch_pass(Outgoing *out, Pass *pass)
@@ -105,6 +112,8 @@ is_last_pass(Outgoing *out)
     hold_nics(out);
     if (is_nearly_there(out))
         return TRUE;
+    if (move_nics_are_exact(out->nics))
+        return FALSE;
     move_nics_resume(out->nics);
     out->held = FALSE;
     return FALSE;
@@ -147,7 +156,9 @@ outgoing_stop_guest(Outgoing *out, gint64 deadline, GError **error)
     if (out->bandwidth && !out->at_switch)
         outgoing_set_bandwidth(out, 0, NULL);
     hold_nics(out);
-    if (!out->at_switch)
+    if (!out->at_switch && move_nics_are_exact(out->nics))
+        move_nics_note_addresses(out->nics);
+    else if (!out->at_switch)
         move_nics_await_taken(out->nics);
     set_deadline(out);
     return out->at_switch || (monitor_stop(out->qmp, error) &&
