@@ -161,8 +161,6 @@ domain_def_free(DomainDef *def)
     g_free(def);
 }
 
-// The document carries everything that a definition holds, run-time parts included, so a copy is a round
-// trip: an element that is forgotten in one of both ways fails the fixed-point test, not a guest.
 gboolean
 domain_interface_is_vhost(const DomainInterface *interface)
 {
@@ -190,6 +188,8 @@ domain_interface_offload(const DomainInterface *interface)
     return NULL;
 }
 
+// The document carries everything that a definition holds, run-time parts included, so a copy is a round
+// trip: an element that is forgotten in one of both ways fails the fixed-point test, not a guest.
 DomainDef *
 domain_def_copy(const DomainDef *def)
 {

@@ -2,10 +2,7 @@
 // When a guest that moves is stopped: its memory is nearly there, and its frames wait.
 #include "driver/migration/outgoing_internal.h"
 
-#include <string.h>
-
 #include "base/error.h"
-#include "driver/job.h"
 
 // A stopped guest waits for READY max(1 s, 10 x the estimate of the pause); then it runs on here.
 #define SWITCH_LEAST_US G_TIME_SPAN_SECOND
