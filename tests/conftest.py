@@ -49,6 +49,7 @@ def guest(hosts):
     started = hosts.virsh('hostA', 'start', 'web')
     assert started.returncode == 0, started.stderr
     hosts.wait_guest()
+    hosts.wait_writers()
     yield hosts
     for host in lab_library.HOSTS:
         hosts.virsh(host, 'destroy', 'web')

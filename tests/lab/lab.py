@@ -398,6 +398,10 @@ class Lab:
     def wait_guest(self, seconds=60):
         wait_for('the boot of the guest', lambda: self.guest_get('file.sha256', 1), seconds)
 
+    def wait_writers(self, seconds=60):
+        """Those that the guest was told to run have reported; its network is up before they have."""
+        wait_for('the writers in the guest', lambda: self.guest_get('memory', 1) and self.guest_get('disk', 1), seconds)
+
 
 def main(arguments):
     usage = 'usage: lab up [--no-daemons] | exec PLACE COMMAND... | down | status\n'

@@ -438,15 +438,16 @@ test_damaged_ledger(void **state)
     }
 }
 
-// The second daemon of a directory, which starts when a byte comes.
+// The second daemon of a directory, which starts when a byte comes. Takes the prefix.
 static int
-be_second(const char *prefix, int told)
+be_second(char *prefix, int told)
 {
+    g_autofree char *own = prefix;
     g_autoptr(GError) error = NULL;
     char byte;
     if (read(told, &byte, 1) != 1)
         return 1;
-    Driver *second = driver_new(prefix);
+    Driver *second = driver_new(own);
     gboolean refused = !driver_init(second, NULL, &error) && strstr(error->message, "another virtquasard");
     driver_free(second);
     return refused ? 0 : 1;
