@@ -241,15 +241,14 @@ lifecycle_destroy(Domain *domain, unsigned int flags, GError **error)
     domain_unlock(domain);
     if (!active)
         return FALSE;
-    if (!domain_call_destroy_hook(domain, error))
-        return FALSE;
+    const gboolean allowed = domain_call_destroy_hook(domain, error);
     domain_lock(domain);
     guint64 generation = domain->generation;
     // A daemon that comes after us must not take this end for a crash.
-    if (domain_is_active(domain))
+    if (allowed && domain_is_active(domain))
         save_status(domain);
     // Before the job: whoever holds it may wait for this very emulator.
-    gboolean ok = process_kill(domain, (flags & VIR_DOMAIN_DESTROY_GRACEFUL) != 0, error);
+    gboolean ok = allowed && process_kill(domain, (flags & VIR_DOMAIN_DESTROY_GRACEFUL) != 0, error);
     if (!ok)
         domain->destroying = FALSE;
     if (ok && (ok = job_begin(domain, JOB_DESTROY, error))) {
