@@ -46,7 +46,8 @@ find_device(Domain *domain, const DomainInterface *interface, GError **error)
 }
 
 static VnetClient *
-spawn(Domain *domain, const char *run_dir, const DomainInterface *interface, guint index, GError **error)
+spawn(Domain *domain, const char *run_dir, const DomainInterface *interface, guint index, pid_t emulator,
+      GError **error)
 {
     g_autofree char *device = find_device(domain, interface, error);
     if (!device)
@@ -62,6 +63,7 @@ spawn(Domain *domain, const char *run_dir, const DomainInterface *interface, gui
                            .vhost_path = domain_interface_is_vhost(interface) ? data : NULL,
                            .offload = domain_interface_is_vhost(interface) &&
                                       domain_interface_offload(interface) != NULL,
+                           .emulator = emulator,
                            .control_path = control,
                            .user = domain->driver->emulator_user,
                            .log_path = log};
@@ -84,7 +86,7 @@ nics_spawn(Domain *domain, const DomainDef *def, NicsMoment moment, gboolean arm
         const DomainInterface *interface = g_ptr_array_index(def->interfaces, i);
         if (!is_due(interface, moment))
             continue;
-        VnetClient *client = spawn(domain, domain->run_dir, interface, i, error);
+        VnetClient *client = spawn(domain, domain->run_dir, interface, i, 0, error);
         g_ptr_array_index(vnets, i) = client;
         if (!client || (!armed && !vnet_client_activate(client, FALSE, NULL, error)))
             return FALSE;
@@ -171,6 +173,7 @@ spawn_again(Nic *nic, GError **error)
     g_autofree char *run_dir = NULL;
     g_autoptr(DomainDef) def = NULL;
     domain_lock(domain);
+    pid_t emulator = domain->pid;
     g_clear_pointer(&nic->watch, emulator_watch_free);
     if (run_goes_on(nic)) {
         run_dir = g_strdup(domain->run_dir);
@@ -178,7 +181,8 @@ spawn_again(Nic *nic, GError **error)
     }
     domain_unlock(domain);
     if (def)
-        return spawn(domain, run_dir, g_ptr_array_index(def->interfaces, nic->index), nic->index, error);
+        return spawn(domain, run_dir, g_ptr_array_index(def->interfaces, nic->index), nic->index, emulator,
+                     error);
     return NULL;
 }
 

@@ -154,6 +154,11 @@ launch(const VnetSpec *spec, int ready, int log, GError **error)
     argv[n++] = spec->vhost_path ? spec->vhost_path : spec->stream_path;
     if (spec->offload)
         argv[n++] = "--offload";
+    g_autofree char *emulator = g_strdup_printf("%d", (int) spec->emulator);
+    if (spec->vhost_path && spec->emulator > 0) {
+        argv[n++] = "--emulator";
+        argv[n++] = emulator;
+    }
     if (spec->user) {
         argv[n++] = "--user";
         argv[n++] = spec->user;

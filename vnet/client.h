@@ -20,6 +20,7 @@ typedef struct {
     const char
         *vhost_path;  // Unix socket that vnet creates for QEMU (-netdev vhost-user): start vnet before it
     gboolean offload; // with vhost_path: the NIC's feature set is offload, not portable; else FALSE
+    pid_t emulator; // with vhost_path: QEMU's process when it runs already; vnet ends with it. 0: it does not
     const char *control_path; // Unix socket that vnet creates (mode 0600); a stale one is removed
     const char *user;     // the user it becomes once everything is open; NULL: stays who it is (tests only)
     const char *log_path; // appended to; NULL: inherits standard error

@@ -256,7 +256,8 @@ start(Vnet *vnet, GError **error)
     if (options->vhost_path)
         vnet->port =
             port_vhost_open(options->vhost_path, options->offload, forward_from_guest, &vnet->forward, error);
-    if (!vnet->port)
+    if (!vnet->port || (options->vhost_path && options->emulator > 0 &&
+                        !port_vhost_expect(vnet->port, options->emulator, error)))
         return FALSE;
     vnet->forward.mac = options->mac;
     vnet->forward.capture = vnet->capture;

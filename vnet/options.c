@@ -17,6 +17,7 @@ options_parse(Options *options, int argc, char **argv, GError **error)
         {"stream", 0, 0, G_OPTION_ARG_FILENAME, &options->stream_path, "socket where QEMU listens", "PATH"},
         {"vhost", 0, 0, G_OPTION_ARG_FILENAME, &options->vhost_path, "vhost-user socket to create", "PATH"},
         {"offload", 0, 0, G_OPTION_ARG_NONE, &options->offload, "the NIC has offloads (with --vhost)", NULL},
+        {"emulator", 0, 0, G_OPTION_ARG_INT, &options->emulator, "it runs already (with --vhost)", "PID"},
         {"control", 0, 0, G_OPTION_ARG_FILENAME, &options->control_path, "control socket to create", "PATH"},
         {"user", 0, 0, G_OPTION_ARG_STRING, &options->user, "user to become", "NAME"},
         {"name", 0, 0, G_OPTION_ARG_STRING, &options->name, "the guest's name", "TEXT"},

@@ -12,6 +12,7 @@ typedef struct {
     char *stream_path; // this or
     char *vhost_path;
     gboolean offload;
+    gint emulator; // its process, when it runs already; 0: it does not
     char *control_path;
     char *user;
     char *name;

@@ -96,5 +96,9 @@ json_t *port_status(const Port *port);
 // Listens on `path` for an emulator (-netdev vhost-user, its chardev a client that reconnects), mode 0600.
 Port *port_vhost_open(const char *path, gboolean offload, PortFrame frame, void *data, GError **error);
 
+// Of a port_vhost_open(): the emulator that is to come runs already, and its end is the end, also before it
+// has come.
+gboolean port_vhost_expect(Port *port, pid_t emulator, GError **error);
+
 // The emulator listens on `path` (-netdev stream); tried for 10 s.
 Port *port_stream_open(const char *path, PortFrame frame, void *data, GError **error);

@@ -138,6 +138,18 @@ accept_emulator(VhostPort *vhost)
     return waits && !is_gone(vhost) ? PORT_GOES_ON : PORT_CLOSED;
 }
 
+gboolean
+port_vhost_expect(Port *port, pid_t emulator, GError **error)
+{
+    VhostPort *vhost = (VhostPort *) port;
+    if (vhost->process >= 0)
+        close(vhost->process);
+    vhost->process = (int) syscall(SYS_pidfd_open, emulator, 0);
+    return vhost->process >= 0 ||
+           quasar_set_system_error(error, errno, "the emulator, process %d, cannot be watched",
+                                   (int) emulator);
+}
+
 // Keeps the descriptors that came with a piece of the message; too many of them are closed.
 static void
 keep_fds(VhostMessage *message, struct msghdr *header)

@@ -762,6 +762,25 @@ the_end_of_the_emulator_is_the_end(void **state)
     close(control);
 }
 
+static void
+one_that_ends_before_it_comes_is_not_awaited(void **state)
+{
+    Connection *connection = *state;
+    struct pollfd fds[PORT_FDS];
+    pid_t child = fork();
+    if (child == 0)
+        for (;;)
+            pause();
+    assert_true(port_vhost_expect(connection->port, child, NULL));
+    serve(connection);
+    kill(child, SIGKILL);
+    waitpid(child, NULL, 0);
+    guint n = port_poll(connection->port, fds);
+    assert_int_equal(poll(fds, n, 0), 1);
+    assert_int_equal(port_serve(connection->port, fds, n, NULL), PORT_CLOSED);
+    assert_false(port_vhost_expect(connection->port, child, NULL));
+}
+
 int
 main(void)
 {
@@ -786,6 +805,7 @@ main(void)
         cmocka_unit_test_setup_teardown(front_ends_that_break_the_rules_may_come_again, open_port,
                                         close_port),
         cmocka_unit_test_setup_teardown(the_end_of_the_emulator_is_the_end, open_port, close_port),
+        cmocka_unit_test_setup_teardown(one_that_ends_before_it_comes_is_not_awaited, open_port, close_port),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
