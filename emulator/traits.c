@@ -156,7 +156,7 @@ const EmulatorCure emulator_cures[] = {
                    "the host's clock rate"},
     {"rtc-timers", "alarms of a guest's RTC stay in the time of the host that it came from"},
     {"vhost-interrupts", "virtio NICs have no offloads, and a move may lose frames of a flood"},
-    {"vhost-features", "the same"},
+    {"vhost-features", "virtio NICs have no offloads, or one might stay silent after a move"},
 };
 const gsize emulator_n_cures = G_N_ELEMENTS(emulator_cures);
 
