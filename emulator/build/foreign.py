@@ -18,7 +18,7 @@ ARCHITECTURES = {'s390x': ('s390x', 's390x-linux-gnu'), 'arm64': ('aarch64', 'aa
 TOOLS = ['gcc', 'libc6-dev', 'pkg-config', 'ninja-build', 'meson', 'flex', 'bison', 'dpkg-dev', 'xz-utils', 'perl', 'binutils']
 LIBRARIES = ['libglib2.0-dev', 'libpixman-1-dev', 'libfdt-dev', 'zlib1g-dev']
 # What the kernel has to do for the emulator and a user-mode emulator does not is left out: sandbox, native AIO, KVM.
-FEATURES = ['--enable-tcg', '--enable-fdt=system']
+FEATURES = ['--enable-tcg', '--enable-fdt=system', '--enable-vhost-user', '--enable-vhost-net']
 LAUNCHER = r'''#!/bin/sh
 # Runs the %(arch)s emulator of this directory on a host of another architecture, with arguments as for any emulator.
 # Before them may stand --host-page-size BYTES. A sandbox would confine the user-mode emulator, so there is none.

@@ -40,12 +40,8 @@ class Answer:
         self.backwards, self.source = int(words[7]), words[8]
 
     @property
-    def when(self):
-        return (self.asked + self.answered) / 2
-
-    @property
-    def doubt(self):
-        return (self.answered - self.asked) / 2
+    def waited_s(self):
+        return (self.answered - self.asked) / 1e9
 
 
 class Clocks:
@@ -85,10 +81,13 @@ class Clocks:
 
 
 def rate(answers, clock):
-    """A clock's seconds for each real second between the first and the last of some answers, and by how much that may be
-    wrong: a clock was read at some moment between question and answer."""
-    part = len(answers) // 4
-    first = min(answers[:part], key=lambda answer: answer.doubt)
-    last = min(answers[-part:], key=lambda answer: answer.doubt)
-    real = last.when - first.when
-    return (last.clocks[clock] - first.clocks[clock]) / real, (first.doubt + last.doubt) / real
+    """Between which values a clock's seconds for each real second were. A clock was read at some moment between question and
+    answer, so any two answers give bounds; the best pairs are those that came fast and lie far apart."""
+    low, high = 0.0, float('inf')
+    for index, first in enumerate(answers):
+        for last in answers[index + 1:]:
+            passed = last.clocks[clock] - first.clocks[clock]
+            low = max(low, passed / (last.answered - first.asked))
+            if last.asked > first.answered:
+                high = min(high, passed / (last.asked - first.answered))
+    return low, high
