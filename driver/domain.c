@@ -44,7 +44,7 @@ domain_unref(Domain *domain)
     domain_def_free(domain->live);
     for (guint i = 0; i < domain->vnets->len; i++)
         if (g_ptr_array_index(domain->vnets, i))
-            vnet_client_free(g_ptr_array_index(domain->vnets, i));
+            vnet_client_unref(g_ptr_array_index(domain->vnets, i));
     g_ptr_array_unref(domain->vnets);
     g_ptr_array_unref(domain->messages);
     g_clear_pointer(&domain->consoles, g_hash_table_unref);

@@ -101,7 +101,7 @@ nics_release(GPtrArray *vnets, gboolean quit)
         VnetClient *client = g_ptr_array_index(vnets, i);
         if (client && quit)
             vnet_client_quit(client, NULL);
-        g_clear_pointer(&client, vnet_client_free);
+        g_clear_pointer(&client, vnet_client_unref);
     }
     g_ptr_array_set_size(vnets, 0);
 }
@@ -198,7 +198,7 @@ restart(Driver *driver G_GNUC_UNUSED, gpointer data)
     gboolean goes_on = run_goes_on(nic);
     if (client && !goes_on) {
         vnet_client_quit(client, NULL);
-        vnet_client_free(client);
+        vnet_client_unref(client);
     }
     gboolean done = !goes_on || (client && install(nic, client, &error));
     domain_unlock(domain);

@@ -22,6 +22,7 @@
 #define READY_FD         3
 
 struct VnetClient {
+    gint references; // atomic
     GMutex lock;
     char *path;
     Channel *channel; // NULL: broken, connected anew by the next call
@@ -80,15 +81,23 @@ VnetClient *
 vnet_client_attach(const char *control_path, GError **error)
 {
     g_autoptr(VnetClient) client = g_new0(VnetClient, 1);
+    client->references = 1;
     g_mutex_init(&client->lock);
     client->path = g_strdup(control_path);
     return connect_client(client, error) ? g_steal_pointer(&client) : NULL;
 }
 
-void
-vnet_client_free(VnetClient *client)
+VnetClient *
+vnet_client_ref(VnetClient *client)
 {
-    if (!client)
+    g_atomic_int_inc(&client->references);
+    return client;
+}
+
+void
+vnet_client_unref(VnetClient *client)
+{
+    if (!client || !g_atomic_int_dec_and_test(&client->references))
         return;
     g_clear_pointer(&client->channel, channel_free);
     g_mutex_clear(&client->lock);

@@ -36,9 +36,10 @@ VnetClient *vnet_client_spawn(const VnetSpec *spec, GError **error);
 // listens.
 VnetClient *vnet_client_attach(const char *control_path, GError **error);
 
-// Closes the connection; vnet lives on.
-void vnet_client_free(VnetClient *client);
-G_DEFINE_AUTOPTR_CLEANUP_FUNC(VnetClient, vnet_client_free)
+// The last reference closes the connection; vnet lives on.
+VnetClient *vnet_client_ref(VnetClient *client);
+void vnet_client_unref(VnetClient *client);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(VnetClient, vnet_client_unref)
 
 // Frames pass both ways from now on. With `announce`, the guest is about to start running here, after a move:
 // frames wait until its end takes them, and vnet tells the segment where the guest is: RARP, and gratuitous

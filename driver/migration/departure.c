@@ -200,8 +200,8 @@ departure_stay(Domain *domain)
     if (!qmp)
         return;
     end_migration(qmp, domain->name);
-    domain_lock(domain);
     move_nics_stay(domain);
+    domain_lock(domain);
     let_run(domain);
     domain_unlock(domain);
     for (char **target = targets; *target; target++)

@@ -317,8 +317,10 @@ let_run(Incoming *incoming, const IncomingCommit *commit, gboolean started, GErr
     const gboolean run = incoming->handoff->run_state == VIR_DOMAIN_RUNNING;
     const int reason = run ? 0 : paused_reason(domain);
     domain_lock(domain);
-    move_nics_arrive(domain, commit->addresses);
     domain->incoming = FALSE;
+    domain_unlock(domain);
+    move_nics_arrive(domain, commit->addresses);
+    domain_lock(domain);
     gboolean ok = TRUE;
     if (run && !started)
         ok = process_continue(domain, VIR_DOMAIN_RUNNING_MIGRATED, error);

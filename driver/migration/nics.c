@@ -43,7 +43,7 @@ free_nic(gpointer data)
     relay_free(nic->relay);
     if (nic->end >= 0)
         close(nic->end);
-    vnet_client_free(nic->vnet);
+    vnet_client_unref(nic->vnet);
     g_free(nic);
 }
 
@@ -267,11 +267,26 @@ move_nics_depart(MoveNics *nics)
     g_thread_unref(g_thread_new("nics", depart_main, nics));
 }
 
+// Those that the domain has now, by interface; NULL where there is none.
+static GPtrArray *
+vnets_of(Domain *domain)
+{
+    GPtrArray *vnets = g_ptr_array_new_with_free_func((GDestroyNotify) vnet_client_unref);
+    domain_lock(domain);
+    for (guint i = 0; domain->vnets && i < domain->vnets->len; i++) {
+        VnetClient *vnet = g_ptr_array_index(domain->vnets, i);
+        g_ptr_array_add(vnets, vnet ? vnet_client_ref(vnet) : NULL);
+    }
+    domain_unlock(domain);
+    return vnets;
+}
+
 void
 move_nics_stay(Domain *domain)
 {
-    for (guint i = 0; domain->vnets && i < domain->vnets->len; i++) {
-        VnetClient *vnet = g_ptr_array_index(domain->vnets, i);
+    g_autoptr(GPtrArray) vnets = vnets_of(domain);
+    for (guint i = 0; i < vnets->len; i++) {
+        VnetClient *vnet = g_ptr_array_index(vnets, i);
         g_autoptr(GError) error = NULL;
         if (vnet && !vnet_client_activate(vnet, FALSE, NULL, &error))
             g_warning("NIC %u of %s: %s", i, domain->name, error->message);
@@ -331,8 +346,9 @@ addresses_of(const json_t *addresses, guint number)
 void
 move_nics_arrive(Domain *domain, const json_t *addresses)
 {
-    for (guint i = 0; domain->vnets && i < domain->vnets->len; i++) {
-        VnetClient *vnet = g_ptr_array_index(domain->vnets, i);
+    g_autoptr(GPtrArray) vnets = vnets_of(domain);
+    for (guint i = 0; i < vnets->len; i++) {
+        VnetClient *vnet = g_ptr_array_index(vnets, i);
         g_autofree const char **texts = addresses_of(addresses, i);
         g_autoptr(GError) error = NULL;
         // The other host's words may be such as our vnet refuses.

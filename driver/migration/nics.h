@@ -51,14 +51,15 @@ void move_nics_depart(MoveNics *nics);
 void move_nics_free(MoveNics *nics);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(MoveNics, move_nics_free)
 
-// The guest stays: what was held is given to it. With the domain's lock.
+// The guest stays: what was held is given to it. Without the domain's lock; blocks.
 void move_nics_stay(Domain *domain);
 
 // The destination: joins a connection to the vnet of NIC `name`. Takes the channel.
 void move_nics_receive(Incoming *incoming, const char *name, Channel *channel);
 
 // The guest is about to run here: the segment is told where it is, and gets frames again. `addresses` as
-// above, from the other host; may be NULL. With the domain's lock.
+// above, from the other host; may be NULL. Without the domain's lock, after it has said that the guest is no
+// longer on its way (a vnet that is started anew meanwhile goes by that); blocks.
 void move_nics_arrive(Domain *domain, const json_t *addresses);
 
 // The guest has arrived: a NIC whose vnet was just being replaced at the source when the guest was stopped

@@ -10,7 +10,8 @@ import threading
 
 PROTOCOL_FEATURES, CHECKSUM = 1 << 30, 1 << 0
 # Requests of vhost-user, in the emulator's docs/interop/vhost-user.rst.
-GET_FEATURES, SET_FEATURES, GET_VRING_BASE, SET_VRING_CALL, GET_PROTOCOL_FEATURES, GET_QUEUE_NUM = 1, 2, 11, 13, 15, 17
+GET_FEATURES, SET_FEATURES, GET_VRING_BASE, SET_VRING_KICK, SET_VRING_CALL, GET_PROTOCOL_FEATURES, GET_QUEUE_NUM = \
+    1, 2, 11, 12, 13, 15, 17
 # I/O ports of a PC's PCI bus, and where the NIC's registers are put.
 CONFIG_ADDRESS, CONFIG_DATA, REGISTERS, VECTORS = 0xcf8, 0xcfc, 0xc000, 0xfe000000
 # The legacy interface's registers (virtio 1.2, 4.1.4.10).
@@ -27,7 +28,7 @@ class BackEnd:
         self.listener.listen(1)
         self.connection = self.features = self.call = None
         self.connected = threading.Event()
-        self.ended = False
+        self.ended = self.kicked = False
         self.thread = threading.Thread(target=self._serve, daemon=True)
         self.thread.start()
 
@@ -61,7 +62,10 @@ class BackEnd:
         payload = self.connection.recv(size, socket.MSG_WAITALL) if size else b''
         if request == SET_FEATURES:
             self.features, = struct.unpack('<Q', payload)
-        elif request == SET_VRING_CALL and fds and payload[0] == 0:
+        elif request == SET_VRING_KICK and payload[0] == 0:
+            self.kicked = True
+        # What comes before the ring works is of the emulator's own, and no interrupt follows from it.
+        elif request == SET_VRING_CALL and fds and payload[0] == 0 and self.kicked:
             self.call = os.dup(fds[0])
         for fd in fds:
             os.close(fd)
