@@ -108,7 +108,7 @@ node_uuid(void)
 static EmulatorProbe *
 node_probe(Driver *driver, const char *emulator, GError **error)
 {
-    const EmulatorUser user = {.uid = driver->emulator_uid, .gid = driver->emulator_gid};
+    const EmulatorUser user = process_emulator_user(driver);
 
     return emulator_probe(emulator ? emulator : emulator_default(), &user, driver->cache_dir, error);
 }

@@ -37,8 +37,8 @@ typedef struct {
     GPtrArray *vnets;
 } Started;
 
-static EmulatorUser
-emulator_user(const Driver *driver)
+EmulatorUser
+process_emulator_user(const Driver *driver)
 {
     return (EmulatorUser){.uid = driver->emulator_uid, .gid = driver->emulator_gid};
 }
@@ -48,7 +48,7 @@ static char **
 build_command(Domain *domain, const DomainDef *def, const ProcessOptions *options, char **firmware,
               GError **error)
 {
-    const EmulatorUser user = emulator_user(domain->driver);
+    const EmulatorUser user = process_emulator_user(domain->driver);
     const char *binary = def->emulator ? def->emulator : emulator_default();
     g_autoptr(EmulatorProbe) probe = emulator_probe(binary, &user, domain->driver->cache_dir, error);
     if (!probe)
@@ -181,7 +181,7 @@ record_process(Domain *domain, const EmulatorProcess *process, const char *firmw
 static gboolean
 launch(Domain *domain, const DomainDef *def, const ProcessOptions *options, Started *started, GError **error)
 {
-    const EmulatorUser user = emulator_user(domain->driver);
+    const EmulatorUser user = process_emulator_user(domain->driver);
     g_autofree char *log = domain_log_path(domain);
     g_autoptr(GError) problem = NULL;
     if (!process_check_stray(domain, error) || !images_lend(domain, def, error) ||

@@ -49,6 +49,9 @@ gboolean process_reconnect(Domain *domain, GError **error);
 // (probed once). VIR_ERR_CONFIG_UNSUPPORTED where it asks for what this host does not have. Blocks.
 gboolean process_assign(Driver *driver, DomainDef *def, GError **error);
 
+// Who emulators and the tools for images run as.
+EmulatorUser process_emulator_user(const Driver *driver);
+
 // The emulator that a guest of this definition has here. VIR_ERR_CONFIG_UNSUPPORTED names an <emulator> that
 // cannot be used. Blocks.
 EmulatorProbe *process_probe(Driver *driver, const DomainDef *def, GError **error);

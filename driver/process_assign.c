@@ -16,12 +16,6 @@ typedef struct {
     gboolean tcg;
 } MachineChoice;
 
-static EmulatorUser
-emulator_user(const Driver *driver)
-{
-    return (EmulatorUser){.uid = driver->emulator_uid, .gid = driver->emulator_gid};
-}
-
 // An emulated guest whose owner leaves the version open gets a machine on which it can move to any host.
 static char *
 canonical_machine(const char *arch G_GNUC_UNUSED, const char *machine, gpointer opaque)
@@ -37,7 +31,7 @@ canonical_machine(const char *arch G_GNUC_UNUSED, const char *machine, gpointer 
 static gboolean
 probe_image(Driver *driver, const DomainImage *image, ImageInfo *info, GError **error)
 {
-    const EmulatorUser user = emulator_user(driver);
+    const EmulatorUser user = process_emulator_user(driver);
     g_autofree char *loan = NULL;
     g_autoptr(GError) problem = NULL;
     if (!images_lend_for_probe(driver, image->path, &loan, error))
@@ -113,7 +107,7 @@ assign_images(Driver *driver, DomainDef *def, GError **error)
 EmulatorProbe *
 process_probe(Driver *driver, const DomainDef *def, GError **error)
 {
-    const EmulatorUser user = emulator_user(driver);
+    const EmulatorUser user = process_emulator_user(driver);
     g_autoptr(GError) problem = NULL;
     EmulatorProbe *probe = emulator_probe(def->emulator ? def->emulator : emulator_default(), &user,
                                           driver->cache_dir, &problem);
@@ -142,7 +136,7 @@ check_cpu_model(const DomainDef *def, const EmulatorProbe *probe, GError **error
 gboolean
 process_kvm_usable(const Driver *driver, GError **error)
 {
-    const EmulatorUser user = emulator_user(driver);
+    const EmulatorUser user = process_emulator_user(driver);
     return emulator_can_open(KVM_DEVICE, &user, error);
 }
 

@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "driver/process.h"
 #include "emulator/blockdev.h"
 #include "emulator/image.h"
 #include "emulator/monitor.h"
@@ -207,7 +208,7 @@ create_file(const Driver *driver, const CookieDisk *disk, GPtrArray *created, GE
 gboolean
 disks_create(Driver *driver, Cookie *cookie, GPtrArray *created, GError **error)
 {
-    const EmulatorUser user = {.uid = driver->emulator_uid, .gid = driver->emulator_gid};
+    const EmulatorUser user = process_emulator_user(driver);
     for (guint i = 0; i < cookie->disks->len; i++) {
         CookieDisk *disk = g_ptr_array_index(cookie->disks, i);
         disk->full = disk->backing_path && (disk->full || !same_backing(driver, disk));

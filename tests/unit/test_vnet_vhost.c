@@ -753,12 +753,22 @@ skip_without_pidfd(void)
     close(fd);
 }
 
+static void
+assert_ends_with(Connection *connection, pid_t child)
+{
+    struct pollfd fds[PORT_FDS];
+    kill(child, SIGKILL);
+    waitpid(child, NULL, 0);
+    guint n = port_poll(connection->port, fds);
+    assert_int_equal(poll(fds, n, 0), 1);
+    assert_int_equal(port_serve(connection->port, fds, n, NULL), PORT_CLOSED);
+}
+
 // An emulator that has only lost its connection is waited for, one that has ended is not.
 static void
 the_end_of_the_emulator_is_the_end(void **state)
 {
     Connection *connection = *state;
-    struct pollfd fds[PORT_FDS];
     char byte;
     int control;
     skip_without_pidfd();
@@ -768,11 +778,7 @@ the_end_of_the_emulator_is_the_end(void **state)
     assert_int_equal(read(control, &byte, 1), 1);
     serve(connection); // its connection is gone
     serve(connection);
-    kill(child, SIGKILL);
-    waitpid(child, NULL, 0);
-    guint n = port_poll(connection->port, fds);
-    assert_int_equal(poll(fds, n, 0), 1);
-    assert_int_equal(port_serve(connection->port, fds, n, NULL), PORT_CLOSED);
+    assert_ends_with(connection, child);
     close(control);
 }
 
@@ -780,7 +786,6 @@ static void
 one_that_ends_before_it_comes_is_not_awaited(void **state)
 {
     Connection *connection = *state;
-    struct pollfd fds[PORT_FDS];
     skip_without_pidfd();
     pid_t child = fork();
     if (child == 0)
@@ -788,11 +793,7 @@ one_that_ends_before_it_comes_is_not_awaited(void **state)
             pause();
     assert_true(port_vhost_expect(connection->port, child, NULL));
     serve(connection);
-    kill(child, SIGKILL);
-    waitpid(child, NULL, 0);
-    guint n = port_poll(connection->port, fds);
-    assert_int_equal(poll(fds, n, 0), 1);
-    assert_int_equal(port_serve(connection->port, fds, n, NULL), PORT_CLOSED);
+    assert_ends_with(connection, child);
     assert_false(port_vhost_expect(connection->port, child, NULL));
 }
 
