@@ -160,3 +160,38 @@ channel_wait(Channel *channel, int timeout_ms, GError **error)
         return 1;
     return wait_until(channel->fd, POLLIN, deadline_after(timeout_ms), error);
 }
+
+// Reads the other side's close_notify; anything else that comes before it breaks the protocol.
+static gboolean
+read_end(Channel *channel, gint64 deadline, GError **error)
+{
+    for (;;) {
+        char byte;
+        gsize done;
+        TlsStatus status = tls_session_read(channel->tls, &byte, 1, &done, error);
+        if (status == TLS_FAILED)
+            return FALSE;
+        if (status == TLS_DONE && done == 0)
+            return TRUE;
+        if (status == TLS_DONE)
+            return quasar_set_error(error, VIR_ERR_RPC, "the other side goes on where it was to end");
+        int ready = wait_until(channel->fd, status == TLS_WANT_READ ? POLLIN : POLLOUT, deadline, error);
+        if (ready == 0)
+            quasar_set_error(error, VIR_ERR_OPERATION_TIMEOUT, "the other side does not end its TLS session");
+        if (ready <= 0)
+            return FALSE;
+    }
+}
+
+int
+channel_end_tls(Channel *channel, int timeout_ms, GError **error)
+{
+    g_autoptr(Channel) own = channel;
+    tls_session_bye(own->tls);
+    if (!read_end(own, deadline_after(timeout_ms), error))
+        return -1;
+    g_clear_pointer(&own->tls, tls_session_free);
+    int fd = own->fd;
+    own->fd = -1;
+    return fd;
+}

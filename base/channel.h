@@ -21,6 +21,10 @@ TlsSession *channel_tls(const Channel *channel);
 // Gives fd and TLS session back to the caller and frees the channel.
 void channel_steal(Channel *channel, int *fd, TlsSession **tls);
 
+// Ends the TLS session in order, which the other side does too at this point of its protocol, and gives back
+// the socket, on which nothing has been read beyond the session. Frees the channel; -1 with an error.
+int channel_end_tls(Channel *channel, int timeout_ms, GError **error);
+
 // Writes all of it within timeout_ms (-1: no bound).
 gboolean channel_write(Channel *channel, const void *data, gsize length, int timeout_ms, GError **error);
 

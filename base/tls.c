@@ -10,8 +10,11 @@
 
 struct TlsCredentials {
     gatomicrefcount refs;
-    gnutls_certificate_credentials_t x509;
+    gnutls_certificate_credentials_t x509; // these, or ...
     guint8 sha256[32];
+    gnutls_psk_client_credentials_t key_client; // ... these two
+    gnutls_psk_server_credentials_t key_server;
+    guint8 key[TLS_KEY];
 };
 
 struct TlsSession {
@@ -87,6 +90,37 @@ tls_credentials_load(const char *ca_file, const char *crl_file, const char *cert
     return g_steal_pointer(&credentials);
 }
 
+// The identity is no secret and tells nothing: a key is made for one connection.
+#define KEY_IDENTITY "quasar"
+
+static int
+give_key(gnutls_session_t gnutls, const char *identity, gnutls_datum_t *key)
+{
+    const TlsSession *session = gnutls_session_get_ptr(gnutls);
+    if (g_strcmp0(identity, KEY_IDENTITY) != 0)
+        return -1;
+    key->data = gnutls_malloc(TLS_KEY);
+    key->size = TLS_KEY;
+    if (!key->data)
+        return -1;
+    memcpy(key->data, session->credentials->key, TLS_KEY);
+    return 0;
+}
+
+TlsCredentials *
+tls_credentials_new_key(const guint8 key[TLS_KEY])
+{
+    TlsCredentials *credentials = g_new0(TlsCredentials, 1);
+    const gnutls_datum_t datum = {(unsigned char *) key, TLS_KEY};
+    g_atomic_ref_count_init(&credentials->refs);
+    memcpy(credentials->key, key, TLS_KEY);
+    gnutls_psk_allocate_client_credentials(&credentials->key_client);
+    gnutls_psk_set_client_credentials(credentials->key_client, KEY_IDENTITY, &datum, GNUTLS_PSK_KEY_RAW);
+    gnutls_psk_allocate_server_credentials(&credentials->key_server);
+    gnutls_psk_set_server_credentials_function(credentials->key_server, give_key);
+    return credentials;
+}
+
 TlsCredentials *
 tls_credentials_ref(TlsCredentials *credentials)
 {
@@ -99,7 +133,13 @@ tls_credentials_unref(TlsCredentials *credentials)
 {
     if (!credentials || !g_atomic_ref_count_dec(&credentials->refs))
         return;
-    gnutls_certificate_free_credentials(credentials->x509);
+    if (credentials->x509)
+        gnutls_certificate_free_credentials(credentials->x509);
+    if (credentials->key_client)
+        gnutls_psk_free_client_credentials(credentials->key_client);
+    if (credentials->key_server)
+        gnutls_psk_free_server_credentials(credentials->key_server);
+    gnutls_memset(credentials->key, 0, TLS_KEY);
     g_free(credentials);
 }
 
@@ -109,6 +149,27 @@ tls_credentials_sha256(const TlsCredentials *credentials, guint8 digest[32])
     memcpy(digest, credentials->sha256, 32);
 }
 
+static void
+use_certificates(TlsSession *session)
+{
+    gnutls_priority_set_direct(session->gnutls, "NORMAL", NULL);
+    gnutls_credentials_set(session->gnutls, GNUTLS_CRD_CERTIFICATE, session->credentials->x509);
+    if (session->server)
+        gnutls_certificate_server_set_request(session->gnutls, GNUTLS_CERT_REQUIRE);
+}
+
+// A resumed session would need no key: no tickets.
+static void
+use_key(TlsSession *session)
+{
+    gnutls_priority_set_direct(
+        session->gnutls, "NORMAL:-VERS-ALL:+VERS-TLS1.3:-KX-ALL:+ECDHE-PSK:%DISABLE_TLS13_COMPAT_MODE", NULL);
+    if (session->server)
+        gnutls_credentials_set(session->gnutls, GNUTLS_CRD_PSK, session->credentials->key_server);
+    else
+        gnutls_credentials_set(session->gnutls, GNUTLS_CRD_PSK, session->credentials->key_client);
+}
+
 TlsSession *
 tls_session_new(TlsCredentials *credentials, gboolean server, int fd, const char *const *alpn)
 {
@@ -116,11 +177,14 @@ tls_session_new(TlsCredentials *credentials, gboolean server, int fd, const char
     session->server = server;
     session->credentials = tls_credentials_ref(credentials);
     unsigned int flags = GNUTLS_NONBLOCK | GNUTLS_NO_SIGNAL;
+    if (!credentials->x509)
+        flags |= GNUTLS_NO_TICKETS;
     gnutls_init(&session->gnutls, flags | (unsigned int) (server ? GNUTLS_SERVER : GNUTLS_CLIENT));
-    gnutls_priority_set_direct(session->gnutls, "NORMAL", NULL);
-    gnutls_credentials_set(session->gnutls, GNUTLS_CRD_CERTIFICATE, credentials->x509);
-    if (server)
-        gnutls_certificate_server_set_request(session->gnutls, GNUTLS_CERT_REQUIRE);
+    gnutls_session_set_ptr(session->gnutls, session);
+    if (credentials->x509)
+        use_certificates(session);
+    else
+        use_key(session);
     gnutls_datum_t names[8];
     unsigned int n = 0;
     for (; alpn && alpn[n] && n < G_N_ELEMENTS(names); n++)
@@ -231,6 +295,15 @@ tls_session_alpn(TlsSession *session)
     memcpy(session->alpn, name.data, length);
     session->alpn[length] = '\0';
     return session->alpn;
+}
+
+gboolean
+tls_session_export_key(TlsSession *session, const char *label, guint8 key[TLS_KEY], GError **error)
+{
+    int rc = gnutls_prf_rfc5705(session->gnutls, strlen(label), label, 0, NULL, TLS_KEY, (char *) key);
+    if (rc < 0)
+        quasar_set_error(error, VIR_ERR_RPC, "no key can be made of a TLS session: %s", gnutls_strerror(rc));
+    return rc >= 0;
 }
 
 TlsStatus

@@ -20,9 +20,13 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(TlsCredentials, tls_credentials_unref)
 // The SHA-256 of our own certificate (DER), 32 bytes: what peers pin.
 void tls_credentials_sha256(const TlsCredentials *credentials, guint8 digest[32]);
 
+// Credentials of a shared key instead, for sessions between two processes that were given it.
+#define TLS_KEY 32u
+TlsCredentials *tls_credentials_new_key(const guint8 key[TLS_KEY]);
+
 // A session on a connected socket that stays the caller's and outlives it. `alpn`: NULL-terminated protocol
 // names, offered (client) or accepted (server; a client that offers none is accepted too). Both sides present
-// certificates.
+// certificates, or prove that they know the key; of the credentials of a key, peers have no names.
 TlsSession *tls_session_new(TlsCredentials *credentials, gboolean server, int fd, const char *const *alpn);
 void tls_session_free(TlsSession *session);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(TlsSession, tls_session_free)
@@ -49,6 +53,10 @@ gboolean tls_session_peer_sha256(TlsSession *session, guint8 digest[32]);
 
 // The protocol agreed by ALPN, or NULL when the client offered none. Borrowed.
 const char *tls_session_alpn(TlsSession *session);
+
+// A key that both sides of the session can make and nobody else (RFC 5705, RFC 8446 section 7.5). `label`
+// tells keys of one session from each other.
+gboolean tls_session_export_key(TlsSession *session, const char *label, guint8 key[TLS_KEY], GError **error);
 
 // Reads or writes up to `length` bytes. TLS_DONE: *done bytes were moved (reading 0 bytes: the peer closed in
 // order). A connection cut without close_notify is TLS_FAILED.

@@ -159,6 +159,12 @@ domain_call_destroy_hook(Domain *domain, GError **error)
     return !hooks->destroy || hooks->destroy(domain, error);
 }
 
+gboolean
+domain_nic_is_away(Domain *domain, guint nic)
+{
+    return hooks->is_away && hooks->is_away(domain, nic);
+}
+
 char *
 domain_definition_path(Domain *domain)
 {

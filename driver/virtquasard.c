@@ -18,6 +18,8 @@
 #include "driver/driver.h"
 #include "driver/lifecycle.h"
 #include "driver/listen.h"
+#include "driver/migration/anchor_away.h"
+#include "driver/migration/anchor_home.h"
 #include "driver/migration/migration.h"
 #include "driver/migration/resolve.h"
 #include "driver/networks.h"
@@ -135,6 +137,8 @@ set_up(Driver *driver, const Arguments *arguments, GError **error)
         return FALSE;
     store_load(driver);
     resolve_start(driver);
+    anchor_home_start(driver);
+    anchor_away_start(driver);
     store_settle_jobs(driver);
     return TRUE;
 }

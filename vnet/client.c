@@ -159,8 +159,12 @@ launch(const VnetSpec *spec, int ready, int log, GError **error)
                             "--ready-fd",
                             G_STRINGIFY(READY_FD)};
     guint n = g_strv_length((char **) argv);
-    argv[n++] = spec->vhost_path ? "--vhost" : "--stream";
-    argv[n++] = spec->vhost_path ? spec->vhost_path : spec->stream_path;
+    if (spec->vhost_path || spec->stream_path) {
+        argv[n++] = spec->vhost_path ? "--vhost" : "--stream";
+        argv[n++] = spec->vhost_path ? spec->vhost_path : spec->stream_path;
+    } else {
+        argv[n++] = "--anchor";
+    }
     if (spec->offload)
         argv[n++] = "--offload";
     g_autofree char *emulator = g_strdup_printf("%d", (int) spec->emulator);
@@ -285,18 +289,74 @@ vnet_client_hold(VnetClient *client, GError **error)
     return command(client, json_pack("{s:s}", "cmd", "hold"), error);
 }
 
-gboolean
-vnet_client_hand_over(VnetClient *client, int fd, GError **error)
+static gboolean
+give_tunnel(VnetClient *client, const char *name, const VnetTunnel *tunnel, GError **error)
 {
-    g_autoptr(json_t) reply = call(client, json_pack("{s:s}", "cmd", "hand-over"), fd, error);
+    char key[2 * TLS_KEY + 1];
+    for (guint i = 0; i < TLS_KEY; i++)
+        g_snprintf(key + 2 * i, 3, "%02x", tunnel->key[i]);
+    json_t *request = json_pack("{s:s, s:s, s:b}", "cmd", name, "key", key, "server", tunnel->server);
+    g_autoptr(json_t) reply = call(client, request, tunnel->fd, error);
     return reply != NULL;
 }
 
 gboolean
-vnet_client_receive(VnetClient *client, int fd, GError **error)
+vnet_client_pair(VnetClient *client, const VnetTunnel *tunnel, GError **error)
 {
-    g_autoptr(json_t) reply = call(client, json_pack("{s:s}", "cmd", "receive"), fd, error);
+    return give_tunnel(client, "pair", tunnel, error);
+}
+
+gboolean
+vnet_client_receive(VnetClient *client, const VnetTunnel *tunnel, GError **error)
+{
+    return give_tunnel(client, "receive", tunnel, error);
+}
+
+gboolean
+vnet_client_relink(VnetClient *client, const VnetTunnel *tunnel, GError **error)
+{
+    return give_tunnel(client, "relink", tunnel, error);
+}
+
+gboolean
+vnet_client_hand_over(VnetClient *client, GError **error)
+{
+    return command(client, json_pack("{s:s}", "cmd", "hand-over"), error);
+}
+
+gboolean
+vnet_client_away(VnetClient *client, GError **error)
+{
+    return command(client, json_pack("{s:s}", "cmd", "away"), error);
+}
+
+gboolean
+vnet_client_watch(VnetClient *client, gboolean *up, GError **error)
+{
+    g_autoptr(json_t) reply = call(client, json_pack("{s:s}", "cmd", "watch"), -1, error);
+    *up = json_is_true(json_object_get(json_object_get(reply, "link"), "up"));
     return reply != NULL;
+}
+
+// Without the lock, which vnet_client_cut() takes: nobody else uses a connection that watches.
+int
+vnet_client_wait(VnetClient *client, int timeout_ms, gboolean *up)
+{
+    int ready = client->channel ? channel_wait(client->channel, timeout_ms, NULL) : -1;
+    if (ready <= 0)
+        return ready;
+    g_autoptr(json_t) event = frame_receive(client->channel, CALL_TIMEOUT_MS, NULL);
+    *up = json_is_true(json_object_get(event, "up"));
+    return event ? 1 : -1;
+}
+
+void
+vnet_client_cut(VnetClient *client)
+{
+    g_mutex_lock(&client->lock);
+    if (client->channel)
+        channel_shutdown(client->channel);
+    g_mutex_unlock(&client->lock);
 }
 
 json_t *

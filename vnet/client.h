@@ -6,6 +6,8 @@
 #include <jansson.h>
 #include <sys/types.h>
 
+#include "base/tls.h"
+
 // A client may be used by any thread, one call at a time (calls are serialised inside). Each call blocks, 5 s
 // at most (spawn: 15 s); none may be made from the main GMainContext. quasar-vnet outlives the client and the
 // daemon: it ends when QEMU closes its socket, when told to quit, or when the host's NIC is gone.
@@ -17,8 +19,8 @@ typedef struct {
     const char *nic;         // the host's NIC, e.g. "eth0"
     const char *mac;         // the guest's MAC, "52:54:00:12:34:56"
     const char *stream_path; // Unix socket where QEMU listens (-netdev stream,server=on); tried for 10 s; or
-    const char
-        *vhost_path;  // Unix socket that vnet creates for QEMU (-netdev vhost-user): start vnet before it
+    const char *vhost_path;  // Unix socket that vnet creates for QEMU (-netdev vhost-user): start vnet before
+                            // it Neither: the guest is away, and this is its home anchor, whose link is down
     gboolean offload; // with vhost_path: the NIC's feature set is offload, not portable; else FALSE
     pid_t emulator; // with vhost_path: QEMU's process when it runs already; vnet ends with it. 0: it does not
     const char *control_path; // Unix socket that vnet creates (mode 0600); a stale one is removed
@@ -48,25 +50,51 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(VnetClient, vnet_client_unref)
 gboolean vnet_client_activate(VnetClient *client, gboolean announce, const char *const *addresses,
                               GError **error);
 
-// A move without lost frames (vnet/switch.h has the theory). The source, just before the guest is stopped:
-// frames for the guest are kept from now on (stream) or from its stop on (vhost-user), since what QEMU's
-// stream reads for a stopped guest is lost; whether it has taken what came before, vnet_client_status()
-// tells. Undone by vnet_client_activate(), which gives them to the guest.
+// One end of a tunnel to another host's vnet: a connected stream socket (borrowed for the call), and the key
+// of the TLS session that the two vnets are to have on it. One end is the server.
+typedef struct {
+    int fd;
+    guint8 key[TLS_KEY];
+    gboolean server;
+} VnetTunnel;
+
+// A move without lost frames (vnet/switch.h has the theory). Before the guest is stopped the vnets of both
+// hosts get the ends of a tunnel, the destination's first, and find out whether they are on one segment
+// (status: "place").
+gboolean vnet_client_pair(VnetClient *client, const VnetTunnel *tunnel, GError **error);
+gboolean vnet_client_receive(VnetClient *client, const VnetTunnel *tunnel, GError **error);
+
+// The source, just before the guest is stopped: frames for the guest are kept from now on (stream) or from
+// its stop on (vhost-user), since what QEMU's stream reads for a stopped guest is lost; whether it has taken
+// what came before, vnet_client_status() tells. Undone by vnet_client_activate(), which gives them to the
+// guest.
 gboolean vnet_client_hold(VnetClient *client, GError **error);
 
 // The source, when the guest has been released: nothing of it goes out any more; what was kept, and all that
-// still comes for it here, goes through a connected stream socket to the destination's vnet. `fd` is
-// borrowed.
-gboolean vnet_client_hand_over(VnetClient *client, int fd, GError **error);
+// still comes for it here, goes through the tunnel. VIR_ERR_OPERATION_FAILED: there is none.
+gboolean vnet_client_hand_over(VnetClient *client, GError **error);
 
-// The destination, any time before vnet_client_activate(): the other end of that socket. `fd` is borrowed.
-gboolean vnet_client_receive(VnetClient *client, int fd, GError **error);
+// A vnet that starts in the place of another, before vnet_client_activate(): the guest is away from its
+// segment.
+gboolean vnet_client_away(VnetClient *client, GError **error);
+
+// The next tunnel between a guest that is away and its home; the one before it may still stand.
+gboolean vnet_client_relink(VnetClient *client, const VnetTunnel *tunnel, GError **error);
+
+// From now on this connection is told when the link comes up and goes down, and is of no other use. *up: how
+// it is now. vnet_client_wait() waits for the next word: 1 it has come, 0 timeout_ms (-1: no bound) have
+// passed, -1 vnet has ended, or vnet_client_cut() was called, by any thread.
+gboolean vnet_client_watch(VnetClient *client, gboolean *up, GError **error);
+int vnet_client_wait(VnetClient *client, int timeout_ms, gboolean *up);
+void vnet_client_cut(VnetClient *client);
 
 // Nothing passes any more: when this returns, all that a stopped guest has sent is out, and no further frame
 // of it goes out.
 gboolean vnet_client_standby(VnetClient *client, GError **error);
 
-// The caller owns the object: "mode" ("active", "standby", "holding", "leaving", "arriving", "settling"),
+// The caller owns the object: "mode" ("active", "standby", "holding", "leaving", "arriving", "settling",
+// "away", "anchor", "passing"), "away" (the guest is not on its segment), "place" (of a move: "unknown",
+// "here", "away"), "link" (null or {"up", "waiting": bytes, "round-trip": us or -1}),
 // "pid", "nic", "mac", "mtu", "to_guest" and "from_guest" {"frames", "bytes"}, "drops" {reason: count},
 // "capture" {"received", "dropped", "ifdropped"}, "port" {"kind": "stream" or "vhost-user", "ready",
 // "taken" (stream: QEMU has read all that was sent to it), ...},

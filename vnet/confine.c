@@ -82,7 +82,8 @@ confine_privileges(const char *user, GError **error)
     ALLOW(madvise)         /* ... */                                                                         \
     ALLOW(mprotect)        /* the heap grows */                                                              \
     ALLOW(futex)           /* GLib's locks */                                                                \
-    ALLOW(getrandom)       /* seeds of hash tables */                                                        \
+    ALLOW(getrandom)       /* seeds of hash tables, TLS */                                                   \
+    ALLOW(getrusage)       /* TLS: its random generator asks */                                              \
     ALLOW(getpid)          /* status, abort() */                                                             \
     ALLOW(gettid)          /* abort() */                                                                     \
     ALLOW(tgkill)          /* abort() */                                                                     \

@@ -33,13 +33,28 @@ decode_addresses(json_t *list, ControlRequest *request, GError **error)
     return TRUE;
 }
 
+static gboolean
+decode_key(json_t *value, ControlRequest *request, GError **error)
+{
+    const char *text = json_string_value(value);
+    gboolean ok = text && strlen(text) == 2 * TLS_KEY;
+    for (guint i = 0; ok && i < TLS_KEY; i++) {
+        int high = g_ascii_xdigit_value(text[2 * i]), low = g_ascii_xdigit_value(text[2 * i + 1]);
+        ok = high >= 0 && low >= 0;
+        request->key[i] = (guint8) (high << 4 | low);
+    }
+    request->has_key = ok;
+    return ok || quasar_set_error(error, VIR_ERR_RPC, "'key' is not of %u hex digits", 2 * TLS_KEY);
+}
+
 gboolean
 control_decode(json_t *message, ControlRequest *request, GError **error)
 {
     static const char *const names[] = {
-        [CONTROL_STATUS] = "status", [CONTROL_ACTIVATE] = "activate",   [CONTROL_STANDBY] = "standby",
-        [CONTROL_HOLD] = "hold",     [CONTROL_HAND_OVER] = "hand-over", [CONTROL_RECEIVE] = "receive",
-        [CONTROL_QUIT] = "quit",
+        [CONTROL_STATUS] = "status",   [CONTROL_ACTIVATE] = "activate", [CONTROL_STANDBY] = "standby",
+        [CONTROL_HOLD] = "hold",       [CONTROL_PAIR] = "pair",         [CONTROL_HAND_OVER] = "hand-over",
+        [CONTROL_RECEIVE] = "receive", [CONTROL_AWAY] = "away",         [CONTROL_RELINK] = "relink",
+        [CONTROL_WATCH] = "watch",     [CONTROL_QUIT] = "quit",
     };
     const char *name = json_string_value(json_object_get(message, "cmd"));
     memset(request, 0, sizeof(*request));
@@ -49,8 +64,10 @@ control_decode(json_t *message, ControlRequest *request, GError **error)
             continue;
         request->command = (ControlCommand) i;
         request->announce = json_is_true(json_object_get(message, "announce"));
-        json_t *addresses = json_object_get(message, "addresses");
-        return !addresses || decode_addresses(addresses, request, error);
+        request->server = json_is_true(json_object_get(message, "server"));
+        json_t *addresses = json_object_get(message, "addresses"), *key = json_object_get(message, "key");
+        return (!addresses || decode_addresses(addresses, request, error)) &&
+               (!key || decode_key(key, request, error));
     }
     quasar_set_error(error, VIR_ERR_RPC, "unknown command '%s'", name ? name : "(none)");
     return FALSE;
@@ -59,6 +76,7 @@ control_decode(json_t *message, ControlRequest *request, GError **error)
 typedef struct {
     int fd;     // -1: free
     int passed; // the descriptor that came last, or -1
+    gboolean watches;
     StreamReader *reader;
     StreamQueue *queue;
 } Client;
@@ -76,6 +94,7 @@ client_close(Client *client)
     if (client->passed >= 0)
         close(client->passed);
     client->fd = client->passed = -1;
+    client->watches = FALSE;
     g_clear_pointer(&client->reader, stream_reader_free);
     g_clear_pointer(&client->queue, stream_queue_free);
 }
@@ -150,6 +169,16 @@ accept_client(Control *control)
 }
 
 static gboolean
+send_message(Client *client, json_t *message)
+{
+    // A message with bytes that are no UTF-8 cannot be quoted in an answer.
+    g_autofree char *text =
+        message ? json_dumps(message, JSON_COMPACT) : g_strdup("{\"error\":\"bad message\"}");
+    return text && stream_queue_push(client->queue, text, strlen(text)) &&
+           stream_queue_flush(client->queue, client->fd, NULL);
+}
+
+static gboolean
 answer(Client *client, const guint8 *payload, gsize length, ControlHandler handler, void *data)
 {
     g_autoptr(GError) error = NULL;
@@ -162,12 +191,10 @@ answer(Client *client, const guint8 *payload, gsize length, ControlHandler handl
         if (request.fd >= 0)
             close(request.fd); // not taken: it belongs to this request and to no other
         client->passed = -1;
+        client->watches |= request.command == CONTROL_WATCH;
     } else
         reply = json_pack("{s:s}", "error", error->message);
-    // A message with bytes that are no UTF-8 cannot be quoted in an answer.
-    g_autofree char *text = reply ? json_dumps(reply, JSON_COMPACT) : g_strdup("{\"error\":\"bad message\"}");
-    return text && stream_queue_push(client->queue, text, strlen(text)) &&
-           stream_queue_flush(client->queue, client->fd, NULL);
+    return send_message(client, reply);
 }
 
 // As recv(); keeps the last descriptor that comes.
@@ -232,5 +259,15 @@ control_serve(Control *control, const struct pollfd *fds, guint n, ControlHandle
                 client_close(client);
             break;
         }
+    }
+}
+
+void
+control_tell(Control *control, json_t *message)
+{
+    for (guint i = 0; i < CONTROL_CLIENTS; i++) {
+        Client *client = &control->clients[i];
+        if (client->fd >= 0 && client->watches && !send_message(client, message))
+            client_close(client);
     }
 }

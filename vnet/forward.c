@@ -11,7 +11,7 @@ static const char *const drop_names[] = {
     [DROP_STANDBY] = "standby",     [DROP_HOLD] = "hold",       [DROP_QUEUE] = "queue",
     [DROP_UNREADY] = "unready",     [DROP_GIANT] = "giant",     [DROP_RUNT] = "runt",
     [DROP_TRUNCATED] = "truncated", [DROP_SPOOFED] = "spoofed", [DROP_OFFLOAD] = "offload",
-    [DROP_INJECT] = "inject",       [DROP_FOREIGN] = "foreign",
+    [DROP_INJECT] = "inject",       [DROP_FOREIGN] = "foreign", [DROP_LINK] = "link",
 };
 G_STATIC_ASSERT(G_N_ELEMENTS(drop_names) == N_DROPS);
 
@@ -37,10 +37,18 @@ learn(Forward *forward, const NetAddress *address)
     forward->learned[forward->n_learned - 1] = *address;
 }
 
+// The longest frame for the guest or from it that is not to be segmented. The MTU of the NIC here does not
+// matter to a guest that is away; its home minds its own.
+static gsize
+limit(const Forward *forward)
+{
+    return switch_is_away(forward->move) ? OFFLOAD_FRAME_MAX : packet_limit(capture_mtu(forward->capture));
+}
+
 static void
 deliver(Forward *forward, guint8 *frame, gsize length, const Offload *offload)
 {
-    if (offload->kind == OFFLOAD_NONE && length > packet_limit(capture_mtu(forward->capture))) {
+    if (offload->kind == OFFLOAD_NONE && length > limit(forward)) {
         forward->drops[DROP_GIANT]++;
         return;
     }
@@ -149,33 +157,67 @@ inject_finished(Forward *forward, const struct iovec *parts, guint n, gsize leng
         forward->drops[DROP_OFFLOAD]++;
 }
 
-void
-forward_from_guest(const struct iovec *parts, guint n, gsize length, const Offload *offload, void *data)
+static void
+send_home(Forward *forward, const struct iovec *parts, guint n, gsize length, const Offload *offload)
 {
-    Forward *forward = data;
-    const guint8 *head = parts[0].iov_base;
-    gsize head_length = parts[0].iov_len;
+    if (!switch_send_home(forward->move, parts, n, offload)) {
+        forward->drops[DROP_LINK]++;
+        return;
+    }
+    forward->from_guest.frames++;
+    forward->from_guest.bytes += length;
+}
+
+// Whether a guest's frame may pass; counts why not.
+static gboolean
+check_guests(Forward *forward, const guint8 *head, gsize head_length, gsize length, const Offload *offload)
+{
     MacAddress source;
-    NetAddress address;
-    if (!switch_injects(forward->move))
-        forward->drops[DROP_STANDBY]++;
-    else if (length < PACKET_HEADER || !packet_source(head, head_length, &source))
+    if (length < PACKET_HEADER || !packet_source(head, head_length, &source))
         forward->drops[DROP_RUNT]++;
     else if (!mac_equal(&source, &forward->mac))
         forward->drops[DROP_SPOOFED]++;
     else if (!offload_is_sane(offload, length))
         forward->drops[DROP_OFFLOAD]++;
-    else if (length > (offload->kind == OFFLOAD_NONE ? packet_limit(capture_mtu(forward->capture))
-                                                     : OFFLOAD_FRAME_MAX))
+    else if (length > (offload->kind == OFFLOAD_NONE ? limit(forward) : OFFLOAD_FRAME_MAX))
         forward->drops[DROP_GIANT]++;
-    else {
-        if (packet_owned_address(head, head_length, &forward->mac, &address))
+    else
+        return TRUE;
+    return FALSE;
+}
+
+static void
+pass_out(Forward *forward, const struct iovec *parts, guint n, gsize length, const Offload *offload)
+{
+    if (switch_is_away(forward->move))
+        send_home(forward, parts, n, length, offload);
+    else if (has_work(offload) && !capture_takes_offload(forward->capture))
+        inject_finished(forward, parts, n, length, offload);
+    else
+        inject(forward, parts, n, length, offload);
+}
+
+void
+forward_from_guest(const struct iovec *parts, guint n, gsize length, const Offload *offload, void *data)
+{
+    Forward *forward = data;
+    const guint8 *head = parts[0].iov_base;
+    NetAddress address;
+    if (!switch_injects(forward->move)) {
+        forward->drops[DROP_STANDBY]++;
+    } else if (check_guests(forward, head, parts[0].iov_len, length, offload)) {
+        if (packet_owned_address(head, parts[0].iov_len, &forward->mac, &address))
             learn(forward, &address);
-        if (has_work(offload) && !capture_takes_offload(forward->capture))
-            inject_finished(forward, parts, n, length, offload);
-        else
-            inject(forward, parts, n, length, offload);
+        pass_out(forward, parts, n, length, offload);
     }
+}
+
+void
+forward_inject(guint8 *frame, gsize length, const Offload *offload, void *data)
+{
+    const struct iovec part = {frame, length};
+    if (check_guests(data, frame, length, length, offload))
+        pass_out(data, &part, 1, length, offload);
 }
 
 json_t *

@@ -23,6 +23,7 @@ typedef enum {
     DROP_OFFLOAD, // the work left on it does not fit it
     DROP_INJECT,  // the NIC did not take it
     DROP_FOREIGN, // off the wire and not for the guest
+    DROP_LINK,    // the link to the guest's home is down, or its queue full
     N_DROPS,
 } Drop;
 
@@ -49,9 +50,10 @@ typedef struct {
 void forward_to_guest(guint8 *frame, gsize length, const Offload *offload, gboolean truncated, void *data);
 void forward_from_guest(const struct iovec *parts, guint n, gsize length, const Offload *offload, void *data);
 
-// Gives a checked frame to the guest, with what work it leaves done as the guest needs it. Of the type that a
-// Switch calls.
+// What a Switch calls; both check the frame. A frame for the guest, with what work it leaves done as the
+// guest needs it; and one of the guest's that comes from where it is now.
 void forward_deliver(guint8 *frame, gsize length, const Offload *offload, void *data);
+void forward_inject(guint8 *frame, gsize length, const Offload *offload, void *data);
 
 // "to_guest", "from_guest", "drops", "addresses", as vnet_client_status() tells; the caller owns it.
 json_t *forward_status(const Forward *forward);

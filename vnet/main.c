@@ -34,6 +34,7 @@ typedef struct {
     Switch *move;
     gboolean quit;
     gboolean port_closed; // the emulator has ended; what comes for the guest still goes to where it is now
+    gboolean told_up;     // what was told last of the link to those who watch
 
     ControlRequest announced; // what the announcement's remaining rounds tell
     guint round;              // ANNOUNCE_ROUNDS: none is left
@@ -64,13 +65,24 @@ announce(Vnet *vnet)
     }
 }
 
+// Of the link between the guest and its home, or between the hosts of a move.
+static json_t *
+link_status(const Vnet *vnet)
+{
+    const Link *link = switch_link(vnet->move);
+    if (!link)
+        return json_null();
+    return json_pack("{s:b, s:I, s:I}", "up", link_is_up(link), "waiting", (json_int_t) link_waiting(link),
+                     "round-trip", (json_int_t) link_round_trip(link));
+}
+
 static json_t *
 status(Vnet *vnet)
 {
     CaptureStats stats;
     capture_stats(vnet->capture, &stats);
     json_t *answer = json_pack("{s:b, s:s, s:i, s:s, s:s, s:i, s:{s:I, s:I, s:I}, s:o}",                //
-                               "ok", 1, "mode", switch_mode_name(switch_mode(vnet->move)),              //
+                               "ok", 1, "mode", switch_mode_name(vnet->move),                           //
                                "pid", (int) getpid(), "nic", vnet->options->nic,                        //
                                "mac", vnet->options->mac_text, "mtu", (int) capture_mtu(vnet->capture), //
                                "capture", "received", (json_int_t) stats.received,                      //
@@ -78,6 +90,9 @@ status(Vnet *vnet)
                                "ifdropped", (json_int_t) stats.ifdropped, "port", port_status(vnet->port));
     json_object_update_new(answer, forward_status(&vnet->forward));
     json_object_set_new(answer, "waiting", json_integer((json_int_t) switch_waiting(vnet->move)));
+    json_object_set_new(answer, "away", json_boolean(switch_is_away(vnet->move)));
+    json_object_set_new(answer, "place", json_string(place_name(switch_place(vnet->move))));
+    json_object_set_new(answer, "link", link_status(vnet));
     json_object_set_new(answer, "duplicates", json_integer((json_int_t) switch_duplicates(vnet->move)));
     return answer;
 }
@@ -88,28 +103,42 @@ activate(Vnet *vnet, const ControlRequest *request)
     switch_activate(vnet->move, request->announce);
     vnet->announced = *request;
     vnet->activated = g_get_monotonic_time();
-    vnet->round = request->announce ? 0 : ANNOUNCE_ROUNDS;
+    // The segment of a guest that is away knows it where it was, and so it shall be.
+    vnet->round = request->announce && !switch_is_away(vnet->move) ? 0 : ANNOUNCE_ROUNDS;
     announce(vnet);
     switch_mark(vnet->move);
 }
 
-// The descriptor of a request for a tunnel, which becomes non-blocking; -1 when it has none.
-static int
-take_tunnel(ControlRequest *request)
+static gboolean
+carry_out_tunnel(Vnet *vnet, ControlRequest *request, GError **error)
 {
-    int fd = request->fd;
+    const SwitchTunnel tunnel = {
+        .fd = request->fd, .key = request->has_key ? request->key : NULL, .server = request->server};
+    if (tunnel.fd < 0)
+        return quasar_set_error(error, VIR_ERR_RPC, "the request has no socket for the tunnel");
+    fcntl(tunnel.fd, F_SETFL, fcntl(tunnel.fd, F_GETFL) | O_NONBLOCK);
     request->fd = -1;
-    if (fd >= 0)
-        fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
-    return fd;
+    switch (request->command) {
+    case CONTROL_RECEIVE:
+        vnet->round = ANNOUNCE_ROUNDS;
+        return switch_receive(vnet->move, &tunnel, error);
+    case CONTROL_RELINK:
+        if (switch_relink(vnet->move, &tunnel, error))
+            return TRUE;
+        close(tunnel.fd);
+        return FALSE;
+    default:
+        switch_pair(vnet->move, &tunnel);
+        return TRUE;
+    }
 }
 
 static gboolean
 carry_out(Vnet *vnet, ControlRequest *request, GError **error)
 {
-    int fd;
     switch (request->command) {
     case CONTROL_STATUS:
+    case CONTROL_WATCH:
         break;
     case CONTROL_ACTIVATE:
         activate(vnet, request);
@@ -123,17 +152,15 @@ carry_out(Vnet *vnet, ControlRequest *request, GError **error)
         switch_hold(vnet->move);
         break;
     case CONTROL_HAND_OVER:
-    case CONTROL_RECEIVE:
-        fd = take_tunnel(request);
-        if (fd < 0) {
-            quasar_set_error(error, VIR_ERR_RPC, "the request has no socket for the tunnel");
-            return FALSE;
-        }
         vnet->round = ANNOUNCE_ROUNDS;
-        if (request->command == CONTROL_RECEIVE)
-            return switch_receive(vnet->move, fd, error);
-        switch_hand_over(vnet->move, fd);
+        return switch_hand_over(vnet->move, error);
+    case CONTROL_AWAY:
+        switch_be_away(vnet->move);
         break;
+    case CONTROL_PAIR:
+    case CONTROL_RECEIVE:
+    case CONTROL_RELINK:
+        return carry_out_tunnel(vnet, request, error);
     case CONTROL_QUIT:
         vnet->quit = TRUE;
         break;
@@ -147,7 +174,9 @@ handle(ControlRequest *request, void *data)
     g_autoptr(GError) error = NULL;
     if (!carry_out(data, request, &error))
         return json_pack("{s:s}", "error", error->message);
-    return request->command == CONTROL_STATUS ? status(data) : json_pack("{s:b}", "ok", 1);
+    gboolean asks = request->command == CONTROL_STATUS || request->command == CONTROL_WATCH ||
+                    request->command == CONTROL_ACTIVATE;
+    return asks ? status(data) : json_pack("{s:b}", "ok", 1);
 }
 
 static int
@@ -181,6 +210,19 @@ look_after_nic(Vnet *vnet, GError **error)
     return TRUE;
 }
 
+// Whoever watches is told when the link has come up or gone down.
+static void
+tell_link(Vnet *vnet)
+{
+    const Link *link = switch_link(vnet->move);
+    gboolean up = link && link_is_up(link);
+    if (up == vnet->told_up)
+        return;
+    vnet->told_up = up;
+    g_autoptr(json_t) event = json_pack("{s:s, s:b}", "event", "link", "up", up);
+    control_tell(vnet->control, event);
+}
+
 // 0, or the code to end with.
 static int
 serve(Vnet *vnet, const struct pollfd *fds, guint n_control, guint n_port, guint n_switch, GError **error)
@@ -205,6 +247,8 @@ serve(Vnet *vnet, const struct pollfd *fds, guint n_control, guint n_port, guint
     case PORT_BROKEN:
         return EXIT_PORT_BROKEN;
     }
+    switch_end_turn(vnet->move);
+    tell_link(vnet);
     // A guest that has moved does not need its emulator here any more, but what its NIC still captures.
     vnet->quit |= vnet->port_closed && switch_mode(vnet->move) != SWITCH_LEAVING;
     vnet->suspect |= vnet->forward.inject_failed;
@@ -215,13 +259,16 @@ serve(Vnet *vnet, const struct pollfd *fds, guint n_control, guint n_port, guint
 static int
 run(Vnet *vnet, GError **error)
 {
-    struct pollfd fds[1 + CONTROL_CLIENTS + 1 + PORT_FDS + 1];
+    struct pollfd fds[1 + CONTROL_CLIENTS + 1 + PORT_FDS + SWITCH_FDS];
     while (!vnet->quit) {
-        // Errors of the NIC are told whatever is asked for.
-        gboolean room = vnet->port_closed || port_has_room(vnet->port);
+        gboolean links_have_room = switch_has_room(vnet->move);
+        // What is captured here is nothing to a guest that is away. Errors of the NIC are told whatever is
+        // asked for.
+        gboolean room = (vnet->port_closed || port_has_room(vnet->port)) && links_have_room &&
+                        !switch_is_away(vnet->move);
         fds[0] = (struct pollfd){capture_fd(vnet->capture), room ? POLLIN : 0, 0};
         guint n_control = control_poll(vnet->control, fds + 1);
-        guint n_port = vnet->port_closed ? 0 : port_poll(vnet->port, fds + 1 + n_control);
+        guint n_port = vnet->port_closed || !links_have_room ? 0 : port_poll(vnet->port, fds + 1 + n_control);
         guint n_switch = switch_poll(vnet->move, fds + 1 + n_control + n_port);
         if (poll(fds, 1 + n_control + n_port + n_switch, wait_ms(vnet)) < 0) {
             if (errno == EINTR)
@@ -235,6 +282,8 @@ run(Vnet *vnet, GError **error)
     }
     return EXIT_SUCCESS;
 }
+
+static const SwitchEnds switch_ends = {.deliver = forward_deliver, .inject = forward_inject};
 
 static gboolean
 start(Vnet *vnet, GError **error)
@@ -256,13 +305,17 @@ start(Vnet *vnet, GError **error)
     if (options->vhost_path)
         vnet->port =
             port_vhost_open(options->vhost_path, options->offload, forward_from_guest, &vnet->forward, error);
+    if (options->anchor)
+        vnet->port = port_none_open();
     if (!vnet->port || (options->vhost_path && options->emulator > 0 &&
                         !port_vhost_expect(vnet->port, options->emulator, error)))
         return FALSE;
     vnet->forward.mac = options->mac;
     vnet->forward.capture = vnet->capture;
     vnet->forward.port = vnet->port;
-    vnet->move = switch_new(vnet->port, vnet->capture, forward_deliver, &vnet->forward);
+    vnet->move = switch_new(vnet->port, vnet->capture, &switch_ends, &vnet->forward);
+    if (options->anchor)
+        switch_be_anchor(vnet->move);
     vnet->forward.move = vnet->move;
     vnet->round = ANNOUNCE_ROUNDS;
     json_object_seed(0); // reads the kernel's random source, which is closed to us from here on
@@ -297,8 +350,8 @@ main(int argc, char **argv)
         tell_ready(options.ready_fd, error->message);
         return EXIT_FAILURE;
     }
-    g_message("guest '%s' (%s) is on '%s', in standby", options.name ? options.name : "", options.mac_text,
-              options.nic);
+    g_message("guest '%s' (%s) is on '%s', in %s", options.name ? options.name : "", options.mac_text,
+              options.nic, switch_mode_name(vnet.move));
     tell_ready(options.ready_fd, "ok");
     int code = run(&vnet, &error);
     if (error)

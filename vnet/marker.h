@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// The frame by which two vnets on one segment agree on a moment: all that was on the wire before it, and
-// after.
+// The frames by which two vnets find out whether they are on one segment, and agree there on a moment: all
+// that was on the wire before it, and after.
 #pragma once
 
 #include <glib.h>
@@ -12,8 +12,14 @@
 
 // Ethertype 0x88b5 (IEEE 802, for local experiments) to a group address of our own, from a locally
 // administered address made of the nonce: never the guest's, which the captures' filters keep out.
-void marker_build(guint8 frame[MARKER_LENGTH], const guint8 nonce[MARKER_NONCE]);
+typedef enum {
+    MARKER_MOMENT = 0,
+    MARKER_PROBE = 1,
+} MarkerKind;
+
+void marker_build(guint8 frame[MARKER_LENGTH], const guint8 nonce[MARKER_NONCE], MarkerKind kind);
 
 // Whether a frame is a marker of any vnet's: no guest is to see it. *mine: with this nonce (NULL: none is
-// known).
-gboolean marker_parse(const guint8 *frame, gsize length, const guint8 *nonce, gboolean *mine);
+// known), and then of this kind.
+gboolean marker_parse(const guint8 *frame, gsize length, const guint8 *nonce, gboolean *mine,
+                      MarkerKind *kind);

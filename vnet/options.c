@@ -16,6 +16,7 @@ options_parse(Options *options, int argc, char **argv, GError **error)
         {"mac", 0, 0, G_OPTION_ARG_STRING, &options->mac_text, "the guest's MAC", "MAC"},
         {"stream", 0, 0, G_OPTION_ARG_FILENAME, &options->stream_path, "socket where QEMU listens", "PATH"},
         {"vhost", 0, 0, G_OPTION_ARG_FILENAME, &options->vhost_path, "vhost-user socket to create", "PATH"},
+        {"anchor", 0, 0, G_OPTION_ARG_NONE, &options->anchor, "the guest is on another host", NULL},
         {"offload", 0, 0, G_OPTION_ARG_NONE, &options->offload, "the NIC has offloads (with --vhost)", NULL},
         {"emulator", 0, 0, G_OPTION_ARG_INT, &options->emulator, "it runs already (with --vhost)", "PID"},
         {"control", 0, 0, G_OPTION_ARG_FILENAME, &options->control_path, "control socket to create", "PATH"},
@@ -30,9 +31,12 @@ options_parse(Options *options, int argc, char **argv, GError **error)
     if (!g_option_context_parse(context, &argc, &argv, error))
         return FALSE;
     if (argc > 1 || !options->nic || !options->mac_text || !options->control_path ||
-        !options->stream_path == !options->vhost_path || (options->offload && !options->vhost_path)) {
-        quasar_set_error(error, VIR_ERR_INVALID_ARG,
-                         "--nic, --mac, --control and one of --stream and --vhost must be given, see --help");
+        !!options->stream_path + !!options->vhost_path + options->anchor != 1 ||
+        (options->offload && !options->vhost_path)) {
+        quasar_set_error(
+            error, VIR_ERR_INVALID_ARG,
+            "--nic, --mac, --control and one of --stream, --vhost and --anchor must be given, see "
+            "--help");
         return FALSE;
     }
     if (capture && strcmp(capture, "packet") != 0 && strcmp(capture, "pcap") != 0) {

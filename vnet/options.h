@@ -10,7 +10,8 @@
 typedef struct {
     char *nic;
     char *stream_path; // this or
-    char *vhost_path;
+    char *vhost_path;  // this or
+    gboolean anchor;   // none: the guest is away
     gboolean offload;
     gint emulator; // its process, when it runs already; 0: it does not
     char *control_path;

@@ -102,3 +102,6 @@ gboolean port_vhost_expect(Port *port, pid_t emulator, GError **error);
 
 // The emulator listens on `path` (-netdev stream); tried for 10 s.
 Port *port_stream_open(const char *path, PortFrame frame, void *data, GError **error);
+
+// Of no emulator: whoever is at its other end is elsewhere.
+Port *port_none_open(void);

@@ -108,9 +108,19 @@ stream_queue_length(const StreamQueue *queue)
     return queue->tail - queue->head;
 }
 
-gboolean
-stream_queue_push(StreamQueue *queue, const void *data, gsize length)
+static gsize
+total_length(const struct iovec *parts, guint n)
 {
+    gsize length = 0;
+    for (guint i = 0; i < n; i++)
+        length += parts[i].iov_len;
+    return length;
+}
+
+gboolean
+stream_queue_push_parts(StreamQueue *queue, const struct iovec *parts, guint n)
+{
+    const gsize length = total_length(parts, n);
     if (length > queue->limit || stream_queue_length(queue) + STREAM_PREFIX + length > queue->limit)
         return FALSE;
     if (queue->tail + STREAM_PREFIX + length > 2 * queue->limit) {
@@ -120,9 +130,34 @@ stream_queue_push(StreamQueue *queue, const void *data, gsize length)
     }
     guint32 prefix = GUINT32_TO_BE((guint32) length);
     memcpy(queue->buffer + queue->tail, &prefix, STREAM_PREFIX);
-    memcpy(queue->buffer + queue->tail + STREAM_PREFIX, data, length);
-    queue->tail += STREAM_PREFIX + length;
+    queue->tail += STREAM_PREFIX;
+    for (guint i = 0; i < n; i++) {
+        memcpy(queue->buffer + queue->tail, parts[i].iov_base, parts[i].iov_len);
+        queue->tail += parts[i].iov_len;
+    }
     return TRUE;
+}
+
+gboolean
+stream_queue_push(StreamQueue *queue, const void *data, gsize length)
+{
+    const struct iovec part = {(void *) data, length};
+    return stream_queue_push_parts(queue, &part, 1);
+}
+
+const guint8 *
+stream_queue_head(const StreamQueue *queue)
+{
+    return queue->buffer + queue->head;
+}
+
+void
+stream_queue_consume(StreamQueue *queue, gsize length)
+{
+    g_assert(length <= stream_queue_length(queue));
+    queue->head += length;
+    if (queue->head == queue->tail)
+        queue->head = queue->tail = 0;
 }
 
 gboolean
@@ -130,7 +165,7 @@ stream_queue_flush(StreamQueue *queue, int fd, GError **error)
 {
     while (queue->head < queue->tail) {
         ssize_t n =
-            send(fd, queue->buffer + queue->head, stream_queue_length(queue), MSG_DONTWAIT | MSG_NOSIGNAL);
+            send(fd, stream_queue_head(queue), stream_queue_length(queue), MSG_DONTWAIT | MSG_NOSIGNAL);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
@@ -139,8 +174,7 @@ stream_queue_flush(StreamQueue *queue, int fd, GError **error)
             quasar_set_system_error(error, errno, "cannot write to the stream");
             return FALSE;
         }
-        queue->head += (gsize) n;
+        stream_queue_consume(queue, (gsize) n);
     }
-    queue->head = queue->tail = 0;
     return TRUE;
 }

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <glib.h>
+#include <sys/uio.h>
 
 // QEMU's NET_BUFSIZE: no frame is longer.
 #define STREAM_FRAME_MAX (4096u + 65536u)
@@ -35,7 +36,12 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(StreamQueue, stream_queue_free)
 
 // FALSE when the queue has no room for it (tail drop; the caller counts).
 gboolean stream_queue_push(StreamQueue *queue, const void *data, gsize length);
+gboolean stream_queue_push_parts(StreamQueue *queue, const struct iovec *parts, guint n);
 gsize stream_queue_length(const StreamQueue *queue);
+
+// The bytes that wait, for those who write them themselves: borrowed until the next push or consume.
+const guint8 *stream_queue_head(const StreamQueue *queue);
+void stream_queue_consume(StreamQueue *queue, gsize length);
 
 // Writes what the socket takes without waiting. FALSE with an error when the socket is dead.
 gboolean stream_queue_flush(StreamQueue *queue, int fd, GError **error);

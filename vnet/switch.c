@@ -2,9 +2,7 @@
 // The states of a switch-over, and the frames that wait in them.
 #include "vnet/switch.h"
 
-#include <errno.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include "base/error.h"
 #include "vnet/frame_queue.h"
@@ -15,21 +13,24 @@ static const char *const mode_names[] = {
 };
 G_STATIC_ASSERT(G_N_ELEMENTS(mode_names) == N_SWITCH_MODES);
 
-#define SEEN_MAX 4096u // group frames remembered while settling
+#define SEEN_MAX 4096u         // group frames remembered while settling
+#define LINK_MAX (512u * 1024) // bytes that wait for a link before its sources have to
 
 struct Switch {
     Port *port;
     Capture *capture;
-    void (*deliver)(guint8 *, gsize, const Offload *, void *);
+    const SwitchEnds *ends;
     void *data;
 
     SwitchMode mode;
     FrameQueue *queue; // holding: for the guest or the tunnel; arriving and settling: from the tunnel
     FrameQueue *own;   // settling: captured here
-    Tunnel *tunnel;
+    Link *home;        // the guest's segment is behind it; NULL: it is this one
+    Link *peer;        // the other host of the move, then where the guest is
+    gboolean anchor;   // leaving: the guest is away
 
-    guint8 nonce[MARKER_NONCE];
-    gboolean has_nonce;
+    Place place;
+    gboolean asked;   // arriving: a probe is out
     gboolean marked;  // leaving: the marker was seen. settling: it was sent
     gboolean drained; // settling: the source said so
     gint64 activated; // settling: since when, monotonic us
@@ -38,20 +39,21 @@ struct Switch {
     guint64 duplicates;
 };
 
-static void come_in(guint8 *frame, gsize length, const Offload *offload, void *data);
-static void take_nonce(const guint8 nonce[MARKER_NONCE], void *data);
-static void take_drained(void *data);
+static void peer_frame(guint8 *frame, gsize length, const Offload *offload, void *data);
+static void peer_word(TunnelWord word, const guint8 *nonce, void *data);
+static void home_frame(guint8 *frame, gsize length, const Offload *offload, void *data);
+static void home_word(TunnelWord word, const guint8 *nonce, void *data);
 
-static const TunnelEvents events = {come_in, take_nonce, take_drained};
+static const TunnelEvents peer_events = {peer_frame, peer_word};
+static const TunnelEvents home_events = {home_frame, home_word};
 
 Switch *
-switch_new(Port *port, Capture *capture, void (*deliver)(guint8 *, gsize, const Offload *, void *),
-           void *data)
+switch_new(Port *port, Capture *capture, const SwitchEnds *ends, void *data)
 {
     Switch *move = g_new0(Switch, 1);
     move->port = port;
     move->capture = capture;
-    move->deliver = deliver;
+    move->ends = ends;
     move->data = data;
     move->queue = frame_queue_new(SWITCH_QUEUE);
     move->own = frame_queue_new(SWITCH_QUEUE);
@@ -64,7 +66,8 @@ switch_free(Switch *move)
 {
     if (!move)
         return;
-    tunnel_free(move->tunnel);
+    link_free(move->peer);
+    link_free(move->home);
     frame_queue_free(move->queue);
     frame_queue_free(move->own);
     g_hash_table_unref(move->seen);
@@ -78,33 +81,58 @@ switch_mode(const Switch *move)
 }
 
 const char *
-switch_mode_name(SwitchMode mode)
+switch_mode_name(const Switch *move)
 {
-    return mode_names[mode];
+    if (move->mode == SWITCH_LEAVING && (move->home || move->anchor))
+        return move->home ? "passing" : "anchor";
+    return move->mode == SWITCH_ACTIVE && move->home ? "away" : mode_names[move->mode];
+}
+
+gboolean
+switch_is_away(const Switch *move)
+{
+    return move->home != NULL;
 }
 
 static void
 enter(Switch *move, SwitchMode mode)
 {
-    if (move->mode != mode)
-        g_message("%s", mode_names[mode]);
+    const char *before = switch_mode_name(move);
     move->mode = mode;
+    if (before != switch_mode_name(move))
+        g_message("%s", switch_mode_name(move));
 }
 
 static void
-close_tunnel(Switch *move)
+close_peer(Switch *move)
 {
-    g_clear_pointer(&move->tunnel, tunnel_free);
-    move->has_nonce = move->marked = move->drained = FALSE;
+    g_clear_pointer(&move->peer, link_free);
+    move->place = (Place){0};
+    move->asked = move->marked = move->drained = move->anchor = FALSE;
+}
+
+static void
+open_peer(Switch *move, const SwitchTunnel *tunnel)
+{
+    close_peer(move);
+    move->peer = link_new(&peer_events, move);
+    if (tunnel)
+        link_add(move->peer, tunnel->fd, tunnel->key, tunnel->server);
 }
 
 void
 switch_standby(Switch *move)
 {
-    close_tunnel(move);
+    close_peer(move);
     frame_queue_clear(move->queue);
     frame_queue_clear(move->own);
     enter(move, SWITCH_STANDBY);
+}
+
+void
+switch_pair(Switch *move, const SwitchTunnel *tunnel)
+{
+    open_peer(move, tunnel);
 }
 
 void
@@ -114,42 +142,94 @@ switch_hold(Switch *move)
         enter(move, SWITCH_HOLDING);
 }
 
+static gboolean
+send_link(Link *link, const guint8 *frame, gsize length, const Offload *offload)
+{
+    const struct iovec part = {(void *) frame, length};
+    return link && link_send_frame(link, &part, 1, offload);
+}
+
 static void
 send_back(guint8 *frame, gsize length, const Offload *offload, void *data)
 {
-    tunnel_send_frame(((Switch *) data)->tunnel, frame, length, offload);
+    send_link(((Switch *) data)->peer, frame, length, offload);
+}
+
+gboolean
+switch_hand_over(Switch *move, GError **error)
+{
+    QueuedFrame *frame;
+    if (!move->peer || !link_is_up(move->peer))
+        return quasar_set_error(error, VIR_ERR_OPERATION_INVALID, "no tunnel leads to the destination");
+    port_drain(move->port);
+    port_take_back(move->port, send_back, move);
+    while ((frame = frame_queue_peek(move->queue))) {
+        send_link(move->peer, frame->bytes, frame->length, &frame->offload);
+        frame_queue_pop(move->queue);
+    }
+    switch_end_turn(move);
+    enter(move, SWITCH_LEAVING);
+    return TRUE;
+}
+
+// Where it arrives, a probe goes out as soon as the tunnel is up, and after each answer that settles nothing.
+static void
+probe(Switch *move)
+{
+    static const Offload none;
+    guint8 frame[MARKER_LENGTH];
+    if (move->mode != SWITCH_ARRIVING || move->asked || move->place.verdict != PLACE_UNKNOWN ||
+        !link_is_up(move->peer))
+        return;
+    marker_build(frame, move->place.nonce, MARKER_PROBE);
+    const struct iovec part = {frame, sizeof(frame)};
+    capture_send(move->capture, &none, &part, 1);
+    link_send_word(move->peer, TUNNEL_PROBED, NULL);
+    move->asked = TRUE;
+}
+
+gboolean
+switch_receive(Switch *move, const SwitchTunnel *tunnel, GError **error)
+{
+    switch_standby(move);
+    g_clear_pointer(&move->home, link_free);
+    open_peer(move, tunnel);
+    if (!place_begin(&move->place, error)) {
+        close_peer(move);
+        return FALSE;
+    }
+    link_send_word(move->peer, TUNNEL_NONCE, move->place.nonce);
+    enter(move, SWITCH_ARRIVING);
+    return TRUE;
 }
 
 void
-switch_hand_over(Switch *move, int fd)
+switch_be_away(Switch *move)
 {
-    QueuedFrame *frame;
-    port_drain(move->port);
-    close_tunnel(move);
-    move->tunnel = tunnel_new(fd, &events, move);
-    port_take_back(move->port, send_back, move);
-    while ((frame = frame_queue_peek(move->queue))) {
-        tunnel_send_frame(move->tunnel, frame->bytes, frame->length, &frame->offload);
-        frame_queue_pop(move->queue);
-    }
-    tunnel_flush(move->tunnel);
+    if (!move->home)
+        move->home = link_new(&home_events, move);
+}
+
+void
+switch_be_anchor(Switch *move)
+{
+    open_peer(move, NULL);
+    move->anchor = TRUE;
     enter(move, SWITCH_LEAVING);
 }
 
 gboolean
-switch_receive(Switch *move, int fd, GError **error)
+switch_relink(Switch *move, const SwitchTunnel *tunnel, GError **error)
 {
-    switch_standby(move);
-    move->tunnel = tunnel_new(fd, &events, move);
-    if (getrandom(move->nonce, sizeof(move->nonce), GRND_NONBLOCK) != sizeof(move->nonce)) {
-        quasar_set_system_error(error, errno, "cannot make a nonce");
-        close_tunnel(move);
-        return FALSE;
+    Link *link = move->home ? move->home : move->mode == SWITCH_LEAVING ? move->peer : NULL;
+    if (!link)
+        return quasar_set_error(error, VIR_ERR_OPERATION_INVALID,
+                                "the guest is on its own segment, and no link leads away from it");
+    link_add(link, tunnel->fd, tunnel->key, tunnel->server);
+    if (!move->home && !move->anchor) {
+        move->anchor = TRUE;
+        g_message("%s", switch_mode_name(move));
     }
-    move->has_nonce = TRUE;
-    tunnel_send_nonce(move->tunnel, move->nonce);
-    tunnel_flush(move->tunnel);
-    enter(move, SWITCH_ARRIVING);
     return TRUE;
 }
 
@@ -206,7 +286,7 @@ is_late(const Switch *move)
 static gboolean
 own_are_due(const Switch *move)
 {
-    return !move->tunnel || move->drained || is_late(move);
+    return !move->peer || !link_is_up(move->peer) || move->drained || is_late(move);
 }
 
 // Gives the guest what has waited, as long as there is room for it. TRUE: nothing is left.
@@ -216,7 +296,7 @@ deliver_waiting(Switch *move, FrameQueue *queue, gboolean from_source)
     QueuedFrame *frame;
     while ((frame = frame_queue_peek(queue)) && port_has_room(move->port)) {
         if (!from_source || !is_group(frame->bytes) || !came_already(move, frame->bytes, frame->length))
-            move->deliver(frame->bytes, frame->length, &frame->offload, move->data);
+            move->ends->deliver(frame->bytes, frame->length, &frame->offload, move->data);
         frame_queue_pop(queue);
     }
     port_flush(move->port);
@@ -246,13 +326,30 @@ follows(const Switch *move)
     return move->mode == SWITCH_HOLDING && port_tells_exactly(move->port) && port_is_ready(move->port);
 }
 
+// The guest has come: is its segment here, or behind the link it came through? What the probes did not settle
+// is settled so that frames pass.
+static void
+take_place(Switch *move)
+{
+    const gboolean up = link_is_up(move->peer);
+    if (move->place.verdict == PLACE_HERE || (move->place.verdict == PLACE_UNKNOWN && !up)) {
+        link_send_word(move->peer, TUNNEL_HERE, NULL);
+        return;
+    }
+    link_send_word(move->peer, TUNNEL_AWAY, NULL);
+    move->home = g_steal_pointer(&move->peer);
+    link_set_events(move->home, &home_events);
+}
+
 void
 switch_activate(Switch *move, gboolean arrived)
 {
     if (move->mode == SWITCH_ACTIVE || move->mode == SWITCH_SETTLING)
         return;
-    if (move->mode != SWITCH_ARRIVING)
-        close_tunnel(move); // the guest stays, or comes without one
+    if (move->mode == SWITCH_ARRIVING)
+        take_place(move);
+    else
+        close_peer(move); // the guest stays, or comes without one
     if (move->mode == SWITCH_ARRIVING || move->mode == SWITCH_HOLDING || arrived) {
         g_hash_table_remove_all(move->seen);
         move->activated = g_get_monotonic_time();
@@ -269,9 +366,9 @@ switch_mark(Switch *move)
 {
     static const Offload none;
     guint8 frame[MARKER_LENGTH];
-    if (move->mode != SWITCH_SETTLING || !move->has_nonce || move->marked)
+    if (move->mode != SWITCH_SETTLING || !move->peer || !move->place.has_nonce || move->marked)
         return;
-    marker_build(frame, move->nonce);
+    marker_build(frame, move->place.nonce, MARKER_MOMENT);
     const struct iovec part = {frame, sizeof(frame)};
     capture_send(move->capture, &none, &part, 1);
     move->marked = TRUE;
@@ -294,31 +391,55 @@ send_on(Switch *move, const guint8 *frame, gsize length, const Offload *offload)
 {
     if (move->marked && is_group(frame))
         return SWITCH_DROP;
-    if (!move->tunnel || !tunnel_send_frame(move->tunnel, frame, length, offload))
-        return SWITCH_OVERFLOW;
-    tunnel_flush(move->tunnel);
-    return SWITCH_TAKEN;
+    return send_link(move->peer, frame, length, offload) ? SWITCH_TAKEN : SWITCH_OVERFLOW;
+}
+
+static void
+say_answer(Switch *move, PlaceAnswer answer)
+{
+    if (answer != PLACE_SAYS_NOTHING && move->peer)
+        link_send_word(move->peer, answer == PLACE_SAYS_SEEN ? TUNNEL_SEEN : TUNNEL_UNSEEN, NULL);
+}
+
+// A marker or a probe of the destination's, on this segment.
+static void
+take_marker(Switch *move, MarkerKind kind)
+{
+    if (kind == MARKER_PROBE) {
+        say_answer(move, place_captured(&move->place));
+    } else if (move->mode == SWITCH_LEAVING && !move->marked) {
+        move->marked = TRUE;
+        link_send_word(move->peer, TUNNEL_DRAINED, NULL);
+    }
+}
+
+// A frame of the guest's segment, when the guest is not to be kept waiting.
+static SwitchVerdict
+hold_or_deliver(Switch *move, const guint8 *frame, gsize length, const Offload *offload)
+{
+    if (follows(move) && !frame_queue_peek(move->queue))
+        return SWITCH_DELIVER;
+    return wait_in(move->queue, frame, length, offload);
 }
 
 SwitchVerdict
 switch_captured(Switch *move, const guint8 *frame, gsize length, const Offload *offload)
 {
     gboolean mine;
-    if (marker_parse(frame, length, move->has_nonce ? move->nonce : NULL, &mine)) {
-        if (mine && move->mode == SWITCH_LEAVING && !move->marked) {
-            move->marked = TRUE;
-            tunnel_send_drained(move->tunnel);
-            tunnel_flush(move->tunnel);
-        }
+    MarkerKind kind;
+    const Place *place = &move->place;
+    if (marker_parse(frame, length, place->has_nonce ? place->nonce : NULL, &mine, &kind)) {
+        if (mine && !move->home && move->mode != SWITCH_ARRIVING && move->mode != SWITCH_SETTLING)
+            take_marker(move, kind);
         return SWITCH_TAKEN;
     }
+    if (move->home)
+        return SWITCH_TAKEN; // not the guest's segment
     switch (move->mode) {
     case SWITCH_ACTIVE:
         return SWITCH_DELIVER;
     case SWITCH_HOLDING:
-        if (follows(move) && !frame_queue_peek(move->queue))
-            return SWITCH_DELIVER;
-        return wait_in(move->queue, frame, length, offload);
+        return hold_or_deliver(move, frame, length, offload);
     case SWITCH_LEAVING:
         return send_on(move, frame, length, offload);
     case SWITCH_SETTLING:
@@ -333,44 +454,122 @@ switch_captured(Switch *move, const guint8 *frame, gsize length, const Offload *
     return SWITCH_DROP;
 }
 
-// The destination's end of the tunnel. A frame that comes late goes to the guest at once.
+gboolean
+switch_send_home(Switch *move, const struct iovec *parts, guint n, const Offload *offload)
+{
+    return move->home && link_send_frame(move->home, parts, n, offload);
+}
+
+// From where the guest is, or from where it was. A frame that comes late goes to the guest at once.
 static void
-come_in(guint8 *frame, gsize length, const Offload *offload, void *data)
+peer_frame(guint8 *frame, gsize length, const Offload *offload, void *data)
 {
     Switch *move = data;
-    if (length < PACKET_HEADER || move->mode == SWITCH_LEAVING)
+    if (length < PACKET_HEADER)
         return;
     gboolean waits = move->mode == SWITCH_SETTLING && (!move->ready || frame_queue_peek(move->queue));
-    if (move->mode == SWITCH_ARRIVING || waits)
+    if (move->mode == SWITCH_LEAVING && move->home)
+        send_link(move->home, frame, length, offload);
+    else if (move->mode == SWITCH_LEAVING)
+        move->ends->inject(frame, length, offload, move->data);
+    else if (move->mode == SWITCH_ARRIVING || waits)
         frame_queue_push(move->queue, frame, length, offload);
     else if (switch_injects(move) && !(is_group(frame) && came_already(move, frame, length)))
-        move->deliver(frame, length, offload, move->data);
+        move->ends->deliver(frame, length, offload, move->data);
 }
 
+// From the guest's segment.
 static void
-take_nonce(const guint8 nonce[MARKER_NONCE], void *data)
+home_frame(guint8 *frame, gsize length, const Offload *offload, void *data)
 {
     Switch *move = data;
-    if (move->mode != SWITCH_LEAVING)
+    if (length < PACKET_HEADER)
         return;
-    memcpy(move->nonce, nonce, MARKER_NONCE);
-    move->has_nonce = TRUE;
+    gboolean waits = move->mode == SWITCH_SETTLING && (!move->ready || frame_queue_peek(move->queue));
+    if (waits)
+        frame_queue_push(move->queue, frame, length, offload);
+    else if (move->mode == SWITCH_LEAVING)
+        send_on(move, frame, length, offload);
+    else if (move->mode == SWITCH_ACTIVE || move->mode == SWITCH_SETTLING ||
+             (move->mode == SWITCH_HOLDING &&
+              hold_or_deliver(move, frame, length, offload) == SWITCH_DELIVER))
+        move->ends->deliver(frame, length, offload, move->data);
+}
+
+// Words to the guest's home: those of the probes are for the vnet that sees its segment.
+static void
+pass_home(Switch *move, TunnelWord word, const guint8 *nonce)
+{
+    if (word == TUNNEL_NONCE)
+        move->place = (Place){0};
+    link_send_word(move->home, word, nonce);
 }
 
 static void
-take_drained(void *data)
+peer_word(TunnelWord word, const guint8 *nonce, void *data)
 {
     Switch *move = data;
-    move->drained = TRUE;
+    const gboolean leaves = move->mode == SWITCH_LEAVING;
+    const gboolean arrives = move->mode == SWITCH_ARRIVING;
+    if (move->home) {
+        pass_home(move, word, nonce);
+    } else if (word == TUNNEL_NONCE && !arrives) {
+        place_watch(&move->place, nonce);
+        move->marked = FALSE;
+    } else if (word == TUNNEL_PROBED && !arrives) {
+        say_answer(move, place_probed(&move->place));
+    } else if ((word == TUNNEL_SEEN || word == TUNNEL_UNSEEN) && arrives) {
+        place_answered(&move->place, word == TUNNEL_SEEN);
+        move->asked = FALSE;
+        probe(move);
+    } else if (word == TUNNEL_DRAINED) {
+        move->drained = TRUE;
+    } else if ((word == TUNNEL_HERE || word == TUNNEL_AWAY) && leaves) {
+        move->anchor = word == TUNNEL_AWAY;
+        g_message("%s", switch_mode_name(move));
+    }
+}
+
+static void
+home_word(TunnelWord word, const guint8 *nonce, void *data)
+{
+    Switch *move = data;
+    if (!move->peer || word == TUNNEL_NONCE)
+        return;
+    if (word == TUNNEL_SEEN || word == TUNNEL_UNSEEN)
+        place_answered(&move->place, word == TUNNEL_SEEN);
+    // While the guest is here still, only the probes are the next destination's business.
+    if (move->mode == SWITCH_LEAVING || word == TUNNEL_SEEN || word == TUNNEL_UNSEEN)
+        link_send_word(move->peer, word, NULL);
+}
+
+gboolean
+switch_has_room(const Switch *move)
+{
+    const Link *sink = move->mode == SWITCH_LEAVING && !move->home ? move->peer : move->home;
+    return !sink || link_waiting(sink) < LINK_MAX;
+}
+
+// Whether what comes from home can go on now.
+static gboolean
+home_may_read(const Switch *move)
+{
+    if (move->mode == SWITCH_LEAVING)
+        return !move->peer || link_waiting(move->peer) < LINK_MAX;
+    return move->mode != SWITCH_ACTIVE || port_has_room(move->port);
+}
+
+static gboolean
+peer_may_read(const Switch *move)
+{
+    return move->mode != SWITCH_LEAVING || !move->home || link_waiting(move->home) < LINK_MAX;
 }
 
 guint
-switch_poll(const Switch *move, struct pollfd *fd)
+switch_poll(const Switch *move, struct pollfd *fds)
 {
-    if (!move->tunnel)
-        return 0;
-    tunnel_poll(move->tunnel, fd);
-    return 1;
+    guint n = move->peer ? link_poll(move->peer, peer_may_read(move), fds) : 0;
+    return n + (move->home ? link_poll(move->home, home_may_read(move), fds + n) : 0);
 }
 
 // Whether frames wait for nothing but room.
@@ -382,33 +581,75 @@ wants_room(const Switch *move)
     return follows(move) && frame_queue_peek(move->queue);
 }
 
+static int
+sooner(int a, int b)
+{
+    return a < 0 || (b >= 0 && b < a) ? b : a;
+}
+
 int
 switch_wait_ms(const Switch *move)
 {
+    int wait = place_wait_ms(&move->place);
+    if (move->peer)
+        wait = sooner(wait, link_wait_ms(move->peer));
+    if (move->home)
+        wait = sooner(wait, link_wait_ms(move->home));
     // Where there is none, the port is told when there is.
     if (wants_room(move))
-        return port_has_room(move->port) ? 0 : -1;
+        return port_has_room(move->port) ? 0 : wait;
     if (move->mode != SWITCH_SETTLING)
-        return -1;
-    return (int) (MAX(0, settle_until(move) - g_get_monotonic_time()) / 1000 + 1);
+        return wait;
+    return sooner(wait, (int) (MAX(0, settle_until(move) - g_get_monotonic_time()) / 1000 + 1));
+}
+
+// A link that a vnet between two others has lost ends it; an anchor waits for the next tunnel.
+static void
+look_after_links(Switch *move)
+{
+    if (move->mode != SWITCH_LEAVING || move->anchor)
+        return;
+    if (!link_is_up(move->peer) || (move->home && !link_is_up(move->home)))
+        switch_standby(move);
 }
 
 void
-switch_serve(Switch *move, const struct pollfd *fd, guint n)
+switch_serve(Switch *move, const struct pollfd *fds, guint n)
 {
-    g_autoptr(GError) error = NULL;
-    if (n > 0 && move->tunnel && fd->revents && !tunnel_serve(move->tunnel, fd, &error)) {
-        if (error)
-            g_warning("the tunnel broke: %s", error->message);
-        close_tunnel(move);
-        if (move->mode == SWITCH_LEAVING)
-            switch_standby(move);
-    }
+    guint n_peer = move->peer ? MIN(n, link_fds(move->peer)) : 0;
+    if (move->peer)
+        link_serve(move->peer, fds, n_peer);
+    if (move->home)
+        link_serve(move->home, fds + n_peer, n - n_peer);
+    look_after_links(move);
+    probe(move);
     settle(move);
     if (follows(move))
         deliver_waiting(move, move->queue, FALSE);
     if (n > 0)
         port_flush(move->port);
+}
+
+void
+switch_end_turn(Switch *move)
+{
+    say_answer(move, place_answer_due(&move->place));
+    if (move->peer)
+        link_flush(move->peer);
+    if (move->home)
+        link_flush(move->home);
+}
+
+const Link *
+switch_link(const Switch *move)
+{
+    return move->home ? move->home : move->peer;
+}
+
+PlaceVerdict
+switch_place(const Switch *move)
+{
+    return move->place.verdict;
 }
 
 gsize

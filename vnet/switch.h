@@ -5,31 +5,40 @@
 #include <glib.h>
 
 #include "vnet/capture.h"
-#include "vnet/marker.h"
+#include "vnet/link.h"
 #include "vnet/offload.h"
+#include "vnet/place.h"
 #include "vnet/port.h"
-#include "vnet/tunnel.h"
 
-// Theory of operation. The source is told `hold` before the guest stops: frames go on to the guest for as
-// long as it takes them, and then, in order, into a queue (so a port that tells exactly what its guest has
-// got may be held any time before the stop). At the handoff it is told `hand over` and gets a socket to the
-// destination's vnet: what waits, and all that its NIC still captures, goes there; it injects nothing of this
-// guest any more. If the move fails instead, `activate` gives the queue to the guest: nothing was lost.
+// Theory of operation. Before a move's switch both vnets get the ends of a tunnel: `pair` at the source,
+// `receive` at the destination, and find out whether they are on one segment (place.h). The source is told
+// `hold` before the guest stops: frames go on to the guest for as long as it takes them, and then, in order,
+// into a queue (so a port that tells exactly what its guest has got may be held any time before the stop). At
+// the handoff it is told `hand over`: what waits, and all that its NIC still captures, goes to the
+// destination's vnet; it injects nothing of this guest any more. If the move fails instead, `activate` gives
+// the queue to the guest: nothing was lost.
 //
-// The destination is told `receive` and gets the other end. Frames that come are queued until it is told
-// `activate` and the guest's end takes them. Then it announces the guest and sends a marker over the wire.
-// The segment's switches have learned the guest's new place before the marker reaches the source; so once the
-// source has seen it, it says "drained" and from then on keeps frames for groups to itself, since the
-// destination sees them too. Until then the destination holds back what it captures itself, which is younger
-// than what is on its way, for SWITCH_DRAIN_MS at most. A group frame that crossed the marker may come both
-// ways: those that came from the tunnel and were captured here too are left out, once each.
+// At the destination frames that come are queued until it is told `activate` and the guest's end takes them.
 //
-// Without a marker at the source (two segments) all that it captures goes on through the tunnel.
+// One segment: then it announces the guest and sends a marker over the wire. The segment's switches have
+// learned the guest's new place before the marker reaches the source; so once the source has seen it, it says
+// "drained" and from then on keeps frames for groups to itself, since the destination sees them too. Until
+// then the destination holds back what it captures itself, which is younger than what is on its way, for
+// SWITCH_DRAIN_MS at most. A group frame that crossed the marker may come both ways: those that came from the
+// tunnel and were captured here too are left out, once each.
+//
+// Two segments: the guest is away. The tunnel stays, as the link to its home: all that the guest sends goes
+// there, and what is captured here is not for it. The source is its home anchor: it passes on what it
+// captures and injects what comes.
+//
+// A guest that is away and moves on leaves a vnet between two links, which passes on everything, words too:
+// the next destination's probes are watched for at home. When the guest's vnet and the anchor have got a
+// tunnel to each other (link.h), the vnet between them sees its links close, and ends.
 typedef enum {
     SWITCH_STANDBY,  // nothing passes
     SWITCH_ACTIVE,   // the guest is here
     SWITCH_HOLDING,  // the source, from before the stop
-    SWITCH_LEAVING,  // the source, from the handoff
+    SWITCH_LEAVING,  // the source, from the handoff; for as long as it is the anchor
     SWITCH_ARRIVING, // the destination, before the guest runs
     SWITCH_SETTLING, // the destination, until the source is drained
     N_SWITCH_MODES,
@@ -49,24 +58,53 @@ typedef enum {
 
 typedef struct Switch Switch;
 
-// `deliver` gives a frame that waited to the guest. `port` and `capture` are borrowed.
-Switch *switch_new(Port *port, Capture *capture, void (*deliver)(guint8 *, gsize, const Offload *, void *),
-                   void *data);
+// Where frames go that have waited or come from another host. None of them has been checked.
+typedef struct {
+    void (*deliver)(guint8 *frame, gsize length, const Offload *offload, void *data); // to the guest
+    void (*inject)(guint8 *frame, gsize length, const Offload *offload, void *data);  // to the wire
+} SwitchEnds;
+
+// A tunnel's parameters, as tunnel_new() takes them.
+typedef struct {
+    int fd;
+    const guint8 *key; // TLS_KEY bytes; NULL: no TLS (tests)
+    gboolean server;
+} SwitchTunnel;
+
+// `port` and `capture` are borrowed.
+Switch *switch_new(Port *port, Capture *capture, const SwitchEnds *ends, void *data);
 void switch_free(Switch *move);
 
 SwitchMode switch_mode(const Switch *move);
-const char *switch_mode_name(SwitchMode mode);
 
-// Orders, each legal in any mode. switch_hand_over() and switch_receive() take the descriptor over.
+// What an administrator calls it: the mode's name, or "away" (the guest is here, its segment is not),
+// "anchor" (the other way round), "passing" (between two links).
+const char *switch_mode_name(const Switch *move);
+
+// Whether the guest's segment is behind a link.
+gboolean switch_is_away(const Switch *move);
+
+// Orders, each legal in any mode. Those with a tunnel take the descriptor over.
 void switch_standby(Switch *move);
+void switch_pair(Switch *move, const SwitchTunnel *tunnel);
 void switch_hold(Switch *move);
-void switch_hand_over(Switch *move, int fd);
-gboolean switch_receive(Switch *move, int fd, GError **error);
+// FALSE with VIR_ERR_OPERATION_INVALID: no tunnel leads to the destination.
+gboolean switch_hand_over(Switch *move, GError **error);
+gboolean switch_receive(Switch *move, const SwitchTunnel *tunnel, GError **error);
 // What waits goes to the guest, as soon as its end takes it. `arrived`: the guest is about to start running
-// here, as after SWITCH_ARRIVING, and frames wait for it although there is no tunnel. switch_mark() is to
-// follow the first announcement.
+// here, as after SWITCH_ARRIVING, and frames wait for it although there is no tunnel. Unless the guest is
+// away, switch_mark() is to follow the first announcement.
 void switch_activate(Switch *move, gboolean arrived);
 void switch_mark(Switch *move);
+
+// For a vnet that starts where another one was: its guest is away, or it is a guest's home anchor. The link
+// is down.
+void switch_be_away(Switch *move);
+void switch_be_anchor(Switch *move);
+
+// The next tunnel of the link between the guest and its home. FALSE with VIR_ERR_OPERATION_INVALID: there is
+// no such link here.
+gboolean switch_relink(Switch *move, const SwitchTunnel *tunnel, GError **error);
 
 // Whether the guest's own frames go out.
 gboolean switch_injects(const Switch *move);
@@ -74,10 +112,26 @@ gboolean switch_injects(const Switch *move);
 // Decides about a captured frame, whose fields have been checked.
 SwitchVerdict switch_captured(Switch *move, const guint8 *frame, gsize length, const Offload *offload);
 
-// For the loop: at most one descriptor, and the time until switch_serve() has something to do (-1: none).
-guint switch_poll(const Switch *move, struct pollfd *fd);
+// Sends a frame of a guest that is away to its home. FALSE: the link is down, or its queue is full.
+gboolean switch_send_home(Switch *move, const struct iovec *parts, guint n, const Offload *offload);
+
+// FALSE: what the guest sends, or the NIC captures, is better left there until links have room, which shows
+// in switch_poll()'s entries.
+gboolean switch_has_room(const Switch *move);
+
+// For the loop: the descriptors, and the time until switch_serve() has something to do (-1: none). At the end
+// of each turn switch_end_turn() sends what has gathered.
+#define SWITCH_FDS (2 * LINK_FDS)
+guint switch_poll(const Switch *move, struct pollfd *fds);
 int switch_wait_ms(const Switch *move);
-void switch_serve(Switch *move, const struct pollfd *fd, guint n);
+void switch_serve(Switch *move, const struct pollfd *fds, guint n);
+void switch_end_turn(Switch *move);
+
+// The link that frames take now, between the guest and its home or between the hosts of a move. NULL: none.
+const Link *switch_link(const Switch *move);
+
+// Of the move that is prepared or under way: where the guest will be.
+PlaceVerdict switch_place(const Switch *move);
 
 // Frames that wait here, and duplicates left out.
 gsize switch_waiting(const Switch *move);

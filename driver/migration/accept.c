@@ -3,6 +3,7 @@
 #include "driver/migration/migration.h"
 
 #include "base/error.h"
+#include "driver/migration/anchor_home.h"
 #include "driver/migration/conversation.h"
 #include "driver/migration/incoming.h"
 #include "driver/migration/nics.h"
@@ -21,6 +22,10 @@ serve_peer(Driver *driver, Channel *channel)
     g_autoptr(PeerHello) hello = peer_receive_hello(channel, &error);
     if (hello && hello->kind == PEER_RESOLVE) {
         resolve_answer(driver, hello->token, channel);
+        return;
+    }
+    if (hello && hello->kind == PEER_LINK) {
+        anchor_home_answer(driver, hello->token, channel);
         return;
     }
     g_autoptr(Incoming) incoming = hello ? incoming_by_token(hello->token) : NULL;

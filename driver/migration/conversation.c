@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/fault.h"
 #include "base/frame.h"
+#include "driver/migration/nics.h"
 #include "driver/migration/peer.h"
 #include "emulator/monitor.h"
 
@@ -39,7 +40,8 @@ is_refused(Incoming *incoming, GError **error)
     return refused;
 }
 
-// Waits for a message of one of the two types; "alive" is passed over. A refusal ends the wait.
+// Waits for a message of one of the two types; "alive" is passed over, "anchors" is noted. A refusal ends the
+// wait.
 static json_t *
 expect(Incoming *incoming, Channel *control, const char *type, const char *other, GError **error)
 {
@@ -60,7 +62,10 @@ expect(Incoming *incoming, Channel *control, const char *type, const char *other
             return NULL;
         if (g_str_equal(message_type(message), type) || g_str_equal(message_type(message), other))
             return g_steal_pointer(&message);
-        if (!g_str_equal(message_type(message), "alive")) {
+        if (g_str_equal(message_type(message), "anchors")) {
+            if (!move_nics_take_offer(incoming, json_object_get(message, "list"), error))
+                return NULL;
+        } else if (!g_str_equal(message_type(message), "alive")) {
             quasar_set_error(error, VIR_ERR_RPC, "the source sent '%s' where '%s' was due",
                              message_type(message), type);
             return NULL;

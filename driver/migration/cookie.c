@@ -58,32 +58,18 @@ encode_disk(const CookieDisk *disk)
                      disk->backing_sha256, "full", disk->full);
 }
 
-static json_t *
-encode_peer(const PeerAddress *peer)
-{
-    if (!peer)
-        return NULL;
-    json_t *addresses = json_array();
-    for (char **address = peer->addresses; *address; address++)
-        json_array_append_new(addresses, json_string(*address));
-    g_autoptr(GString) hex = g_string_new(NULL);
-    for (guint i = 0; i < sizeof(peer->sha256); i++)
-        g_string_append_printf(hex, "%02x", peer->sha256[i]);
-    return json_pack("{s:o, s:i, s:s}", "addresses", addresses, "port", (int) peer->port, "sha256", hex->str);
-}
-
 GBytes *
 cookie_encode(const Cookie *cookie)
 {
     json_t *disks = json_array();
     for (guint i = 0; i < cookie->disks->len; i++)
         json_array_append_new(disks, encode_disk(g_ptr_array_index(cookie->disks, i)));
-    g_autoptr(json_t) object =
-        json_pack("{s:i, s:s, s:s, s:s*, s:s*, s:i, s:o, s:s*, s:o*, s:o*, s:o*, s:b}", "quasar",
-                  COOKIE_VERSION, "uuid", cookie->uuid, "name", cookie->name, "hostname", cookie->hostname,
-                  "machine", cookie->machine, "emulator", cookie->emulator_version, "disks", disks, "token",
-                  cookie->token, "peer", encode_peer(cookie->peer), "way", encode_peer(cookie->way), "traits",
-                  cookie->traits ? emulator_traits_to_json(cookie->traits) : NULL, "paused", cookie->paused);
+    g_autoptr(json_t) object = json_pack(
+        "{s:i, s:s, s:s, s:s*, s:s*, s:i, s:o, s:s*, s:o*, s:o*, s:o*, s:b}", "quasar", COOKIE_VERSION,
+        "uuid", cookie->uuid, "name", cookie->name, "hostname", cookie->hostname, "machine", cookie->machine,
+        "emulator", cookie->emulator_version, "disks", disks, "token", cookie->token, "peer",
+        peer_address_encode(cookie->peer), "way", peer_address_encode(cookie->way), "traits",
+        cookie->traits ? emulator_traits_to_json(cookie->traits) : NULL, "paused", cookie->paused);
     char *text = json_dumps(object, JSON_COMPACT);
     gsize length = strlen(text);
     return g_bytes_new_with_free_func(text, length, free, text);
@@ -114,40 +100,6 @@ decode_disk(json_t *object, Cookie *cookie)
 }
 
 static gboolean
-decode_sha256(const char *hex, guint8 digest[32])
-{
-    if (strlen(hex) != 64)
-        return FALSE;
-    for (guint i = 0; i < 32; i++) {
-        int high = g_ascii_xdigit_value(hex[2 * i]), low = g_ascii_xdigit_value(hex[2 * i + 1]);
-        if (high < 0 || low < 0)
-            return FALSE;
-        digest[i] = (guint8) (high << 4 | low);
-    }
-    return TRUE;
-}
-
-static gboolean
-decode_peer(json_t *object, PeerAddress **out)
-{
-    json_t *addresses, *value;
-    const char *sha256;
-    int port;
-    size_t index;
-    g_autoptr(PeerAddress) peer = g_new0(PeerAddress, 1);
-    if (json_unpack(object, "{s:o, s:i, s:s}", "addresses", &addresses, "port", &port, "sha256", &sha256) ||
-        port < 1 || port > 65535 || !decode_sha256(sha256, peer->sha256))
-        return FALSE;
-    g_autoptr(GStrvBuilder) builder = g_strv_builder_new();
-    json_array_foreach(addresses, index, value) if (json_is_string(value))
-        g_strv_builder_add(builder, json_string_value(value));
-    peer->addresses = g_strv_builder_end(builder);
-    peer->port = (guint16) port;
-    *out = g_steal_pointer(&peer);
-    return TRUE;
-}
-
-static gboolean
 decode_fields(json_t *object, Cookie *cookie)
 {
     int version = 0;
@@ -168,7 +120,8 @@ decode_fields(json_t *object, Cookie *cookie)
     json_array_foreach(disks, index, disk) if (!decode_disk(disk, cookie)) return FALSE;
     if (traits && !(cookie->traits = emulator_traits_from_json(traits)))
         return FALSE;
-    return (!peer || decode_peer(peer, &cookie->peer)) && (!way || decode_peer(way, &cookie->way));
+    return (!peer || (cookie->peer = peer_address_decode(peer))) &&
+           (!way || (cookie->way = peer_address_decode(way)));
 }
 
 Cookie *

@@ -10,6 +10,8 @@
 #include "base/file.h"
 #include "driver/domains.h"
 #include "driver/lifecycle.h"
+#include "driver/migration/anchor_away.h"
+#include "driver/migration/anchor_home.h"
 #include "driver/migration/disks.h"
 #include "driver/migration/moved.h"
 #include "driver/migration/nics.h"
@@ -102,10 +104,31 @@ undefine(Domain *domain)
         g_warning("%s has moved, but its definition stays here: %s", domain->name, error->message);
 }
 
+// What holds the guest's place on its segment, here or elsewhere, is not this run's business any more.
+static void
+leave_segments(Driver *driver, const Handoff *handoff, Domain *domain)
+{
+    g_autofree char *run_dir = NULL;
+    guint n = 0;
+    anchor_away_forget(driver, handoff->uuid);
+    if (domain) {
+        domain_lock(domain);
+        run_dir = g_strdup(domain->run_dir);
+        n = domain->live ? domain->live->interfaces->len : 0;
+        domain_unlock(domain);
+    }
+    for (guint i = 0; run_dir && i < n; i++) {
+        g_autofree char *control = g_strdup_printf("%s/net%u.ctl", run_dir, i);
+        anchor_home_adopt(driver, handoff->uuid, i, control);
+    }
+    anchor_home_ensure(driver, handoff->uuid);
+}
+
 gboolean
 departure_leave(Driver *driver, Handoff *handoff, GError **error)
 {
     g_autoptr(Domain) domain = departure_domain(driver, handoff);
+    leave_segments(driver, handoff, domain);
     if (domain) {
         departure_end_emulator(domain, VIR_DOMAIN_SHUTOFF_MIGRATED, VIR_DOMAIN_EVENT_STOPPED_MIGRATED);
         domain_lock(domain);
@@ -196,7 +219,13 @@ departure_stay(Domain *domain)
     domain->resume_expected = TRUE;
     g_autoptr(Qmp) qmp = domain_qmp(domain, NULL);
     g_auto(GStrv) targets = disk_targets(domain);
+    gboolean ended = !domain_is_active(domain);
     domain_unlock(domain);
+    if (ended) {
+        g_autofree char *uuid = domain_uuid_format(domain->uuid);
+        anchor_home_withdraw(domain->driver, uuid);
+        anchor_away_end(domain->driver, uuid);
+    }
     if (!qmp)
         return;
     end_migration(qmp, domain->name);

@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/fault.h"
+#include "driver/migration/anchor_away.h"
 #include "driver/migration/departure.h"
 #include "driver/migration/nics.h"
 #include "driver/process.h"
@@ -39,7 +40,6 @@ incoming_unref(Incoming *incoming)
     if (!g_atomic_int_dec_and_test(&incoming->references))
         return;
     g_ptr_array_unref(incoming->relays);
-    move_nics_linger(incoming->nics);
     handoff_free(incoming->handoff);
     cookie_free(incoming->source);
     g_clear_pointer(&incoming->domain, domain_unref);
@@ -96,7 +96,6 @@ incoming_new(Driver *driver, Domain *domain, Handoff *handoff, Cookie *source, R
     incoming->source = source;
     incoming->client = client;
     incoming->relays = g_ptr_array_new_with_free_func((GDestroyNotify) relay_free);
-    incoming->nics = g_ptr_array_new_with_free_func((GDestroyNotify) relay_free);
     g_mutex_init(&incoming->lock);
     g_cond_init(&incoming->changed);
     register_session(incoming);
@@ -243,12 +242,11 @@ discard(Incoming *incoming)
             job_end_async(incoming->domain, VIR_DOMAIN_JOB_FAILED);
         domain_unlock(incoming->domain);
     }
+    anchor_away_forget(incoming->driver, incoming->uuid);
     fault_point("dst-discard", NULL);
     g_mutex_lock(&incoming->lock);
     for (guint i = 0; i < incoming->relays->len; i++)
         relay_cut(g_ptr_array_index(incoming->relays, i));
-    for (guint i = 0; i < incoming->nics->len; i++)
-        relay_cut(g_ptr_array_index(incoming->nics, i));
     gboolean unknown_to_source = FALSE;
     if (incoming->handoff) {
         remove_images(incoming->handoff);

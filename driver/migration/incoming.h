@@ -39,7 +39,6 @@ typedef struct Incoming {
     IncomingState state;
     Handoff *handoff;  // NULL: closed
     GPtrArray *relays; // Relay*
-    GPtrArray *nics;   // Relay*, which outlive the move (nics.h)
     gboolean talking;  // a conversation is under way
     gboolean ready_sent;
     gboolean discarding;    // refused, and what was made here is not removed yet: another thread is at it

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "driver/domains.h"
+#include "driver/migration/anchor_away.h"
 #include "driver/migration/departure.h"
 #include "driver/migration/moved.h"
 #include "driver/migration/nics.h"
@@ -134,8 +135,12 @@ incoming_book(Incoming *incoming)
         book_running(incoming, keep);
     if (due)
         moved_forget(incoming->driver->state_dir, incoming->uuid);
-    if (due && !incoming->crashed)
+    if (due && !incoming->crashed) {
+        anchor_away_arrived(incoming->domain);
         move_nics_mend(incoming->domain);
+    } else if (due) {
+        anchor_away_end(incoming->driver, incoming->uuid);
+    }
 }
 
 void

@@ -1,21 +1,23 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// Orders to the vnets of a guest that moves, and the relays between them.
+// Orders to the vnets of a guest that moves, and the tunnels between them.
 #include "driver/migration/nics.h"
 
-#include <errno.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/error.h"
+#include "driver/migration/anchor_away.h"
+#include "driver/migration/anchor_home.h"
 #include "driver/migration/peer.h"
-#include "driver/migration/relay.h"
+#include "driver/migration/phases.h"
 #include "emulator/monitor.h"
 #include "vnet/client.h"
 
-// How long the source's vnet passes on what switches still send to it. The destination waits longer, so that
-// it never closes first.
-#define SOURCE_LINGER_US      (2 * G_TIME_SPAN_SECOND)
-#define DESTINATION_LINGER_US (4 * G_TIME_SPAN_SECOND)
+// How long the source's vnet passes on what switches still send to it.
+#define LINGER_US (2 * G_TIME_SPAN_SECOND)
+
+// How long the vnets may take to find out whether they are on one segment.
+#define PLACE_LIMIT_US (1 * G_TIME_SPAN_SECOND)
+#define PLACE_SLICE_US 5000
 
 // How long an emulator that is busy may take to read what it was sent before its guest is stopped.
 #define TAKE_LIMIT_US (200 * G_TIME_SPAN_MILLISECOND)
@@ -25,13 +27,15 @@
 typedef struct {
     guint number;
     gboolean exact;
-    VnetClient *vnet;
-    Relay *relay; // NULL: there is no connection
-    int end;      // what the vnet is to be given, -1 once it has it
+    VnetClient *vnet; // NULL: there is none
+    gboolean paired;  // it has a tunnel
+    char *control;    // where its control socket is
 } MoveNic;
 
 struct MoveNics {
-    char *name; // the domain's, for the log
+    char *name; // the domain's
+    char *uuid; // ... as text
+    Driver *driver;
     GPtrArray *list;
     json_t *addresses;
 };
@@ -40,10 +44,8 @@ static void
 free_nic(gpointer data)
 {
     MoveNic *nic = data;
-    relay_free(nic->relay);
-    if (nic->end >= 0)
-        close(nic->end);
     vnet_client_unref(nic->vnet);
+    g_free(nic->control);
     g_free(nic);
 }
 
@@ -55,16 +57,8 @@ move_nics_free(MoveNics *nics)
     g_ptr_array_unref(nics->list);
     json_decref(nics->addresses);
     g_free(nics->name);
+    g_free(nics->uuid);
     g_free(nics);
-}
-
-static gboolean
-make_pair(int ends[2], GError **error)
-{
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0)
-        return TRUE;
-    quasar_set_system_error(error, errno, "cannot make a pair of sockets");
-    return FALSE;
 }
 
 static char *
@@ -76,7 +70,7 @@ control_path(const char *run_dir, guint number)
 // A connection of the move's own to the vnet that the domain has. The directory is the emulator's user's:
 // what listens there now need not be that vnet.
 static VnetClient *
-attach(Domain *domain, guint number, GError **error)
+attach(Domain *domain, guint number, char **path, GError **error)
 {
     g_autofree char *control = NULL;
     pid_t pid = -1;
@@ -92,29 +86,36 @@ attach(Domain *domain, guint number, GError **error)
         return NULL;
     }
     g_autoptr(VnetClient) client = vnet_client_attach(control, error);
-    if (!client || vnet_client_pid(client) == pid)
-        return g_steal_pointer(&client);
-    quasar_set_error(error, VIR_ERR_OPERATION_FAILED, "%s is not served by its quasar-vnet", control);
-    return NULL;
+    if (client && vnet_client_pid(client) != pid) {
+        quasar_set_error(error, VIR_ERR_OPERATION_FAILED, "%s is not served by its quasar-vnet", control);
+        return NULL;
+    }
+    if (client && path)
+        *path = g_steal_pointer(&control);
+    return g_steal_pointer(&client);
 }
 
+// The connection of a NIC goes over to the vnets when the destination has agreed.
 static gboolean
 connect_nic(Domain *domain, MoveNic *nic, const Cookie *destination, TlsCredentials *credentials,
             GError **error)
 {
     g_autofree char *number = g_strdup_printf("%u", nic->number);
-    int ends[2];
-    nic->vnet = attach(domain, nic->number, error);
+    VnetTunnel tunnel;
+    nic->vnet = attach(domain, nic->number, &nic->control, error);
     if (!nic->vnet)
         return FALSE;
-    Channel *peer = peer_connect(destination->way, credentials, destination->token, PEER_NIC, number, error);
-    if (!peer || !make_pair(ends, error)) {
-        g_clear_pointer(&peer, channel_free);
+    g_autoptr(Channel) peer =
+        peer_connect(destination->way, credentials, destination->token, PEER_NIC, number, error);
+    g_autoptr(json_t) answer = peer ? frame_receive(peer, PEER_TIMEOUT_MS, error) : NULL;
+    const char *problem = json_string_value(json_object_get(answer, "error"));
+    if (problem)
+        quasar_set_error(error, VIR_ERR_OPERATION_FAILED, "the destination says: %s", problem);
+    if (!answer || problem || !peer_to_tunnel(g_steal_pointer(&peer), FALSE, &tunnel, error))
         return FALSE;
-    }
-    nic->end = ends[0];
-    nic->relay = relay_start("nic", ends[1], peer);
-    return TRUE;
+    nic->paired = vnet_client_pair(nic->vnet, &tunnel, error);
+    close(tunnel.fd);
+    return nic->paired;
 }
 
 // Locked.
@@ -130,12 +131,14 @@ move_nics_open(Domain *domain, const Cookie *destination, TlsCredentials *creden
 {
     MoveNics *nics = g_new0(MoveNics, 1);
     nics->name = g_strdup(domain->name);
+    nics->uuid = domain_uuid_format(domain->uuid);
+    nics->driver = domain->driver;
     nics->list = g_ptr_array_new_with_free_func(free_nic);
     nics->addresses = json_array();
     domain_lock(domain);
     for (guint i = 0; domain->vnets && i < domain->vnets->len; i++) {
         MoveNic *nic = g_new0(MoveNic, 1);
-        *nic = (MoveNic){.number = i, .exact = is_exact(domain, i), .end = -1};
+        *nic = (MoveNic){.number = i, .exact = is_exact(domain, i)};
         if (g_ptr_array_index(domain->vnets, i))
             g_ptr_array_add(nics->list, nic);
         else
@@ -146,7 +149,7 @@ move_nics_open(Domain *domain, const Cookie *destination, TlsCredentials *creden
         MoveNic *nic = g_ptr_array_index(nics->list, i);
         g_autoptr(GError) error = NULL;
         if (!connect_nic(domain, nic, destination, credentials, &error))
-            g_warning("migration of %s: NIC %u crosses without a connection: %s", nics->name, nic->number,
+            g_warning("migration of %s: NIC %u crosses without a tunnel: %s", nics->name, nic->number,
                       error->message);
     }
     return nics;
@@ -187,6 +190,98 @@ move_nics_note_addresses(MoveNics *nics)
         if (nic->vnet)
             note_addresses(nics, nic);
     }
+}
+
+// Waits until the vnets know. *away: the NIC's segment is not the destination's, as far as is known.
+static json_t *
+await_place(const MoveNic *nic, gint64 deadline, gboolean *away)
+{
+    for (;;) {
+        json_t *status = vnet_client_status(nic->vnet, NULL);
+        const char *place = json_string_value(json_object_get(status, "place"));
+        *away = g_strcmp0(place, "here") != 0;
+        if (g_strcmp0(place, "unknown") != 0 || g_get_monotonic_time() >= deadline)
+            return status;
+        json_decref(status);
+        g_usleep(PLACE_SLICE_US);
+    }
+}
+
+// This host will be the NIC's home.
+static AnchorRecord *
+new_home(const MoveNics *nics, const MoveNic *nic, const Cookie *destination, json_t *status)
+{
+    const char *mac = json_string_value(json_object_get(status, "mac"));
+    const char *device = json_string_value(json_object_get(status, "nic"));
+    const AnchorRecord record = {.role = ANCHOR_HOME,
+                                 .state = ANCHOR_OFFERED,
+                                 .uuid = nics->uuid,
+                                 .name = nics->name,
+                                 .nic = nic->number,
+                                 .mac = (char *) mac,
+                                 .device = (char *) device,
+                                 .turn = 1,
+                                 .host = destination->hostname,
+                                 .peer = destination->peer};
+    if (!mac || !device)
+        return NULL;
+    AnchorRecord *home = anchor_record_copy(&record);
+    home->link = anchor_link_new();
+    return home;
+}
+
+// The other end's record of a home that is here.
+static json_t *
+offer_of_home(const MoveNics *nics, const AnchorRecord *home, GError **error)
+{
+    g_autoptr(AnchorRecord) offer = anchor_record_copy(home);
+    offer->role = ANCHOR_AWAY;
+    g_free(offer->host);
+    offer->host = g_strdup(g_get_host_name());
+    peer_address_free(offer->peer);
+    offer->peer = migration_own_address(nics->driver, error);
+    return offer->peer ? anchor_record_encode(offer) : NULL;
+}
+
+// A NIC that is away is so at the destination too, until that finds out that it is at home.
+static json_t *
+offer_nic(MoveNics *nics, MoveNic *nic, const Cookie *destination, GError **error)
+{
+    gboolean away;
+    g_autoptr(json_t) status = await_place(nic, g_get_monotonic_time() + PLACE_LIMIT_US, &away);
+    g_autoptr(AnchorRecord) known = anchor_away_find(nics->driver, nics->uuid, nic->number);
+    if (known) {
+        known->turn++;
+        known->state = ANCHOR_OFFERED;
+        json_t *offer = anchor_record_encode(known);
+        json_object_set_new(offer, "relayed", json_true());
+        return offer;
+    }
+    g_autoptr(AnchorRecord) home = away ? new_home(nics, nic, destination, status) : NULL;
+    if (!home)
+        return json_null();
+    json_t *offer = offer_of_home(nics, home, error);
+    if (offer && anchor_home_offer(nics->driver, home, error))
+        return offer;
+    json_decref(offer);
+    return NULL;
+}
+
+json_t *
+move_nics_offer(MoveNics *nics, const Cookie *destination, GError **error)
+{
+    g_autoptr(json_t) list = json_array();
+    for (guint i = 0; i < nics->list->len; i++) {
+        MoveNic *nic = g_ptr_array_index(nics->list, i);
+        json_t *offer = nic->paired ? offer_nic(nics, nic, destination, error) : json_null();
+        if (!offer)
+            return NULL;
+        if (json_is_null(offer))
+            json_decref(offer);
+        else
+            json_array_append_new(list, offer);
+    }
+    return g_steal_pointer(&list);
 }
 
 void
@@ -232,13 +327,11 @@ move_nics_hand_over(MoveNics *nics)
         g_autoptr(GError) error = NULL;
         if (!nic->vnet)
             continue;
-        gboolean ok = nic->relay ? vnet_client_hand_over(nic->vnet, nic->end, &error)
-                                 : vnet_client_standby(nic->vnet, &error);
-        if (!ok)
+        if (nic->paired && vnet_client_hand_over(nic->vnet, &error))
+            continue;
+        if (error)
             g_warning("migration of %s: NIC %u: %s", nics->name, nic->number, error->message);
-        if (nic->end >= 0)
-            close(nic->end);
-        nic->end = -1;
+        vnet_client_standby(nic->vnet, NULL);
     }
 }
 
@@ -248,14 +341,16 @@ move_nics_addresses(const MoveNics *nics)
     return nics->addresses;
 }
 
+// A vnet between two links ends when they do.
 static gpointer
 depart_main(gpointer data)
 {
     g_autoptr(MoveNics) nics = data;
-    g_usleep(SOURCE_LINGER_US);
+    g_usleep(LINGER_US);
     for (guint i = 0; i < nics->list->len; i++) {
         MoveNic *nic = g_ptr_array_index(nics->list, i);
-        if (nic->vnet)
+        g_autoptr(json_t) status = nic->vnet ? vnet_client_status(nic->vnet, NULL) : NULL;
+        if (status && g_strcmp0(json_string_value(json_object_get(status, "mode")), "passing") != 0)
             vnet_client_quit(nic->vnet, NULL);
     }
     return NULL;
@@ -264,6 +359,12 @@ depart_main(gpointer data)
 void
 move_nics_depart(MoveNics *nics)
 {
+    for (guint i = 0; i < nics->list->len; i++) {
+        MoveNic *nic = g_ptr_array_index(nics->list, i);
+        if (nic->vnet && anchor_home_adopt(nics->driver, nics->uuid, nic->number, nic->control))
+            g_clear_pointer(&nic->vnet, vnet_client_unref);
+    }
+    anchor_away_forget(nics->driver, nics->uuid);
     g_thread_unref(g_thread_new("nics", depart_main, nics));
 }
 
@@ -284,7 +385,9 @@ vnets_of(Domain *domain)
 void
 move_nics_stay(Domain *domain)
 {
+    g_autofree char *uuid = domain_uuid_format(domain->uuid);
     g_autoptr(GPtrArray) vnets = vnets_of(domain);
+    anchor_home_withdraw(domain->driver, uuid);
     for (guint i = 0; i < vnets->len; i++) {
         VnetClient *vnet = g_ptr_array_index(vnets, i);
         g_autoptr(GError) error = NULL;
@@ -294,23 +397,38 @@ move_nics_stay(Domain *domain)
 }
 
 // With the session's lock: a guest that has arrived must not be cut off by a connection that comes late.
-static gboolean
-join(Incoming *incoming, guint number, Channel *channel, GError **error)
+static VnetClient *
+find_vnet(Incoming *incoming, const char *name, GError **error)
 {
-    int ends[2];
-    if (incoming->ready_sent || incoming->state == INCOMING_ARRIVED || incoming->state == INCOMING_REFUSED) {
+    guint64 number;
+    if (!incoming->domain || incoming->ready_sent || incoming->state == INCOMING_ARRIVED ||
+        incoming->state == INCOMING_REFUSED) {
         quasar_set_error(error, VIR_ERR_OPERATION_INVALID, "the connection of a NIC came too late");
-        return FALSE;
+        return NULL;
     }
-    g_autoptr(VnetClient) vnet = attach(incoming->domain, number, error);
-    if (!vnet || !make_pair(ends, error))
+    if (!g_ascii_string_to_unsigned(name, 10, 0, G_MAXUINT16, &number, error))
+        return NULL;
+    return attach(incoming->domain, (guint) number, NULL, error);
+}
+
+static gboolean
+receive(Incoming *incoming, const char *name, Channel *channel, GError **error)
+{
+    g_autoptr(Channel) own = channel;
+    VnetTunnel tunnel;
+    g_mutex_lock(&incoming->lock);
+    g_autoptr(VnetClient) vnet = find_vnet(incoming, name, error);
+    g_mutex_unlock(&incoming->lock);
+    g_autoptr(json_t) answer =
+        vnet ? json_pack("{s:b}", "ok", 1) : json_pack("{s:s}", "error", (*error)->message);
+    if (!frame_send(own, answer, PEER_TIMEOUT_MS, error) || !vnet ||
+        !peer_to_tunnel(g_steal_pointer(&own), TRUE, &tunnel, error))
         return FALSE;
-    gboolean ok = vnet_client_receive(vnet, ends[0], error);
-    close(ends[0]);
-    if (ok)
-        g_ptr_array_add(incoming->nics, relay_start("nic", ends[1], channel));
-    else
-        close(ends[1]);
+    g_mutex_lock(&incoming->lock);
+    g_autoptr(VnetClient) still = find_vnet(incoming, name, error);
+    gboolean ok = still && vnet_client_receive(vnet, &tunnel, error);
+    g_mutex_unlock(&incoming->lock);
+    close(tunnel.fd);
     return ok;
 }
 
@@ -318,16 +436,26 @@ void
 move_nics_receive(Incoming *incoming, const char *name, Channel *channel)
 {
     g_autoptr(GError) error = NULL;
-    guint64 number;
-    gboolean ok = incoming->domain && g_ascii_string_to_unsigned(name, 10, 0, G_MAXUINT16, &number, &error);
-    g_mutex_lock(&incoming->lock);
-    ok = ok && join(incoming, (guint) number, channel, &error);
-    g_mutex_unlock(&incoming->lock);
-    if (ok)
-        return;
-    g_warning("migration of %s: NIC %s crosses without a connection: %s", incoming->uuid, name,
-              error ? error->message : "no emulator waits");
-    channel_free(channel);
+    if (!receive(incoming, name, channel, &error))
+        g_warning("migration of %s: NIC %s crosses without a tunnel: %s", incoming->uuid, name,
+                  error->message);
+}
+
+gboolean
+move_nics_take_offer(Incoming *incoming, json_t *list, GError **error)
+{
+    size_t i;
+    json_t *item;
+    json_array_foreach(list, i, item)
+    {
+        g_autoptr(AnchorRecord) record = anchor_record_decode(item);
+        if (!record || record->role != ANCHOR_AWAY || !g_str_equal(record->uuid, incoming->uuid))
+            return quasar_set_error(error, VIR_ERR_RPC, "the source offers an anchor that is none");
+        if (!anchor_away_offer(incoming->driver, record, json_is_true(json_object_get(item, "relayed")),
+                               error))
+            return FALSE;
+    }
+    return TRUE;
 }
 
 // Those of one NIC. The array is the caller's, the texts are not.
@@ -372,21 +500,4 @@ move_nics_mend(Domain *domain)
     domain_unlock(domain);
     for (guint i = 0; qmp && i < names->len; i++)
         monitor_set_link(qmp, g_ptr_array_index(names, i), TRUE, NULL);
-}
-
-static gpointer
-linger_main(gpointer data)
-{
-    g_usleep(DESTINATION_LINGER_US);
-    g_ptr_array_unref(data);
-    return NULL;
-}
-
-void
-move_nics_linger(GPtrArray *relays)
-{
-    if (relays->len == 0)
-        g_ptr_array_unref(relays);
-    else
-        g_thread_unref(g_thread_new("nics", linger_main, relays));
 }

@@ -146,6 +146,17 @@ decide_run_state(Outgoing *out, GError **error)
     return FALSE;
 }
 
+// The destination has it on its disk before it hears of anything that comes later.
+static gboolean
+stage_anchors(Outgoing *out, GError **error)
+{
+    g_autoptr(json_t) list = move_nics_offer(out->nics, out->options->destination, error);
+    if (!list || json_array_size(list) == 0)
+        return list != NULL;
+    g_autoptr(json_t) message = json_pack("{s:s, s:O}", "type", "anchors", "list", list);
+    return frame_send(out->end->control, message, PEER_TIMEOUT_MS, error);
+}
+
 static gboolean
 stage_memory(Outgoing *out, GError **error)
 {
@@ -202,9 +213,11 @@ static const struct {
     const char *name;
     StageFunc run;
 } stages[] = {
-    {"connect", stage_connect},       {"connect NICs", stage_nics},  {"capabilities", stage_capabilities},
-    {"copy disks", stage_disks},      {"copy memory", stage_memory}, {"last sectors", stage_last_sectors},
-    {"last pages", stage_last_pages}, {"release", stage_release},
+    {"connect", stage_connect},           {"connect NICs", stage_nics},
+    {"capabilities", stage_capabilities}, {"copy disks", stage_disks},
+    {"anchors", stage_anchors},           {"copy memory", stage_memory},
+    {"last sectors", stage_last_sectors}, {"last pages", stage_last_pages},
+    {"release", stage_release},
 };
 
 // The way back: the record first, then relays and QEMU; then the guest runs on here.

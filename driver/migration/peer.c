@@ -17,7 +17,7 @@
 #include "base/error.h"
 #include "base/frame.h"
 
-static const char *const kind_names[] = {"control", "ram", "disk", "nic", "resolve"};
+static const char *const kind_names[] = {"control", "ram", "disk", "nic", "resolve", "link"};
 G_STATIC_ASSERT(G_N_ELEMENTS(kind_names) == PEER_KIND_LAST);
 
 // Under which key a hello of this kind names what it is about.
@@ -41,6 +41,54 @@ peer_address_copy(const PeerAddress *address)
     PeerAddress *copy = g_memdup2(address, sizeof(*address));
     copy->addresses = g_strdupv(address->addresses);
     return copy;
+}
+
+json_t *
+peer_address_encode(const PeerAddress *address)
+{
+    if (!address)
+        return NULL;
+    json_t *addresses = json_array();
+    for (char **text = address->addresses; *text; text++)
+        json_array_append_new(addresses, json_string(*text));
+    g_autoptr(GString) hex = g_string_new(NULL);
+    for (guint i = 0; i < sizeof(address->sha256); i++)
+        g_string_append_printf(hex, "%02x", address->sha256[i]);
+    return json_pack("{s:o, s:i, s:s}", "addresses", addresses, "port", (int) address->port, "sha256",
+                     hex->str);
+}
+
+static gboolean
+decode_sha256(const char *hex, guint8 digest[32])
+{
+    if (strlen(hex) != 64)
+        return FALSE;
+    for (guint i = 0; i < 32; i++) {
+        int high = g_ascii_xdigit_value(hex[2 * i]), low = g_ascii_xdigit_value(hex[2 * i + 1]);
+        if (high < 0 || low < 0)
+            return FALSE;
+        digest[i] = (guint8) (high << 4 | low);
+    }
+    return TRUE;
+}
+
+PeerAddress *
+peer_address_decode(json_t *object)
+{
+    json_t *addresses, *value;
+    const char *sha256;
+    int port;
+    size_t index;
+    g_autoptr(PeerAddress) address = g_new0(PeerAddress, 1);
+    if (json_unpack(object, "{s:o, s:i, s:s}", "addresses", &addresses, "port", &port, "sha256", &sha256) ||
+        port < 1 || port > 65535 || !decode_sha256(sha256, address->sha256))
+        return NULL;
+    g_autoptr(GStrvBuilder) builder = g_strv_builder_new();
+    json_array_foreach(addresses, index, value) if (json_is_string(value))
+        g_strv_builder_add(builder, json_string_value(value));
+    address->addresses = g_strv_builder_end(builder);
+    address->port = (guint16) port;
+    return g_steal_pointer(&address);
 }
 
 void
@@ -222,6 +270,32 @@ peer_connect(const PeerAddress *address, TlsCredentials *credentials, const char
     if (!send_hello(channel, token, kind, name, error))
         return NULL;
     return g_steal_pointer(&channel);
+}
+
+// What waits unsent in the kernel delays frames that come after it; a dead path is found although nothing is
+// sent.
+static void
+set_tunnel_options(int fd)
+{
+    const int unsent = 128 * 1024, idle_s = 10, interval_s = 5, probes = 3;
+    setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof(unsent));
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof(idle_s));
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval_s, sizeof(interval_s));
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof(probes));
+}
+
+gboolean
+peer_to_tunnel(Channel *channel, gboolean server, VnetTunnel *tunnel, GError **error)
+{
+    *tunnel = (VnetTunnel){.fd = -1, .server = server};
+    if (!tls_session_export_key(channel_tls(channel), "EXPORTER-quasar-tunnel", tunnel->key, error)) {
+        channel_free(channel);
+        return FALSE;
+    }
+    tunnel->fd = channel_end_tls(channel, PEER_TIMEOUT_MS, error);
+    if (tunnel->fd >= 0)
+        set_tunnel_options(tunnel->fd);
+    return tunnel->fd >= 0;
 }
 
 static PeerHello *

@@ -3,13 +3,15 @@
 #pragma once
 
 #include <glib.h>
+#include <jansson.h>
 
 #include "base/channel.h"
 #include "base/tls.h"
+#include "vnet/client.h"
 
 // What ALPN calls our protocol on the one TLS port.
 #define PEER_ALPN    "quasar-peer/1"
-#define PEER_VERSION 1
+#define PEER_VERSION 2
 
 // How long a peer may take for anything that is not waiting for a guest.
 #define PEER_TIMEOUT_MS 5000
@@ -25,6 +27,10 @@ void peer_address_free(PeerAddress *address);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(PeerAddress, peer_address_free)
 PeerAddress *peer_address_copy(const PeerAddress *address);
 
+// {"addresses", "port", "sha256": 64 hex digits}; of NULL: NULL. Decoding gives NULL for anything else.
+json_t *peer_address_encode(const PeerAddress *address);
+PeerAddress *peer_address_decode(json_t *object);
+
 // Every address of this host that others might reach: those of interfaces that are up, without loopback and
 // link-local.
 char **peer_local_addresses(void);
@@ -34,8 +40,9 @@ typedef enum {
     PEER_CONTROL,
     PEER_RAM,
     PEER_DISK,
-    PEER_NIC,     // frames of a moving guest between the two quasar-vnets
+    PEER_NIC,     // a tunnel between the two quasar-vnets of a moving guest
     PEER_RESOLVE, // ask about a handoff after its connection was lost
+    PEER_LINK,    // about the link between a guest's quasar-vnet and its home anchor, whose token this is
     PEER_KIND_LAST
 } PeerKind;
 
@@ -52,6 +59,10 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(PeerHello, peer_hello_free)
 // kind}. Blocks PEER_TIMEOUT_MS at most for each step. VIR_ERR_OPERATION_FAILED names every address tried.
 Channel *peer_connect(const PeerAddress *address, TlsCredentials *credentials, const char *token,
                       PeerKind kind, const char *name, GError **error);
+
+// Ends a connection as such: its socket goes to a quasar-vnet on each side, with a key that both sides make
+// of the session. Takes the channel; the caller closes tunnel->fd.
+gboolean peer_to_tunnel(Channel *channel, gboolean server, VnetTunnel *tunnel, GError **error);
 
 // Reads the other end's first message, PEER_TIMEOUT_MS at most. VIR_ERR_RPC for anything that is not one.
 PeerHello *peer_receive_hello(Channel *channel, GError **error);

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/frame.h"
 #include "driver/domains.h"
+#include "driver/migration/anchor_away.h"
 #include "driver/migration/departure.h"
 #include "driver/migration/incoming.h"
 #include "driver/migration/moved.h"
@@ -89,7 +90,19 @@ vote(Domain *domain, GError **error)
 static void
 stopped(Domain *domain, int reason)
 {
+    g_autofree char *uuid = domain_uuid_format(domain->uuid);
     incoming_emulator_ended(domain);
+    // While a handoff is open the guest may live elsewhere.
+    if (domain_may_run(domain, NULL))
+        anchor_away_end(domain->driver, uuid);
+}
+
+static gboolean
+is_away(Domain *domain, guint nic)
+{
+    g_autofree char *uuid = domain_uuid_format(domain->uuid);
+    g_autoptr(AnchorRecord) record = anchor_away_find(domain->driver, uuid, nic);
+    return record != NULL;
 }
 
 static PeerAddress *
@@ -270,8 +283,11 @@ resolve_show_undecided(Domain *domain, const Handoff *handoff)
 void
 resolve_start(Driver *driver)
 {
-    static const DomainHooks hooks = {
-        .may_run = may_run, .stopped = stopped, .resumed = kill_disowned, .destroy = vote};
+    static const DomainHooks hooks = {.may_run = may_run,
+                                      .stopped = stopped,
+                                      .resumed = kill_disowned,
+                                      .destroy = vote,
+                                      .is_away = is_away};
     domain_set_hooks(&hooks);
     g_autofree char *directory = handoff_directory(driver->state_dir);
     g_autoptr(GError) error = NULL;

@@ -97,31 +97,29 @@ static void
 tunnel_frame(guint8 *frame, gsize length, const Offload *offload, void *data)
 {
     gboolean mine;
-    marker_parse(frame, length, NULL, &mine);
+    MarkerKind kind;
+    marker_parse(frame, length, NULL, &mine, &kind);
     offload_is_sane(offload, length);
 }
 
 static void
-tunnel_nonce(const guint8 nonce[MARKER_NONCE], void *data)
+tunnel_word(TunnelWord word, const guint8 *nonce, void *data)
 {
-    memcpy(data, nonce, MARKER_NONCE);
-}
-
-static void
-tunnel_drained(void *data)
-{
+    g_assert_true(word < TUNNEL_WORDS && (word == TUNNEL_NONCE) == (nonce != NULL));
+    if (nonce)
+        memcpy(data, nonce, MARKER_NONCE);
 }
 
 // What a peer may write into the tunnel, as far as a socket holds it.
 static void
 as_tunnel(const uint8_t *data, size_t size)
 {
-    static const TunnelEvents events = {tunnel_frame, tunnel_nonce, tunnel_drained};
+    static const TunnelEvents events = {tunnel_frame, tunnel_word};
     guint8 nonce[MARKER_NONCE];
     int ends[2];
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends) != 0)
         return;
-    Tunnel *tunnel = tunnel_new(ends[0], &events, nonce);
+    Tunnel *tunnel = tunnel_new(ends[0], NULL, FALSE, &events, nonce);
     const struct pollfd fd = {ends[0], POLLIN, POLLIN};
     if (write(ends[1], data, size) >= 0)
         while (tunnel_serve(tunnel, &fd, NULL) && recv(ends[0], nonce, 1, MSG_PEEK) > 0)

@@ -150,7 +150,8 @@ def test_a_source_that_ends_does_not_keep_the_destination_waiting(move):
 
 def test_orders_without_a_tunnel_are_refused(move):
     source, target, _, _ = move
-    assert 'no socket' in source.vnet.call('hand-over')['error']
+    assert 'no tunnel' in source.vnet.call('hand-over')['error']
+    assert 'no socket' in source.vnet.call('pair')['error']
     assert source.vnet.status()['mode'] == 'active'
     assert 'no socket' in target.vnet.call('receive')['error']
     assert target.vnet.status()['mode'] == 'standby'

@@ -212,13 +212,21 @@ class Vnet:
         self.log.close()
 
 
-def tunnel(source, target):
-    """Gives two vnets the ends of one socket, as their daemons would; the source hands its guest over."""
+def pair(source, target):
+    """Gives two vnets the ends of one socket, as their daemons would; they know then where they are to each other."""
     ends = socket.socketpair()
-    assert target.call('receive', ends[1].fileno()).get('ok')
-    assert source.call('hand-over', ends[0].fileno()).get('ok')
+    key = os.urandom(32).hex()
+    assert target.call('receive', ends[1].fileno(), key=key, server=True).get('ok')
+    assert source.call('pair', ends[0].fileno(), key=key).get('ok')
     for end in ends:
         end.close()
+    lab_library.wait_for('an answer to the probes', lambda: target.status()['place'] != 'unknown')
+
+
+def tunnel(source, target):
+    """The same, and the source hands its guest over."""
+    pair(source, target)
+    assert source.call('hand-over').get('ok')
 
 
 class TapGuest:

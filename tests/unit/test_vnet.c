@@ -196,7 +196,7 @@ control_takes_only_known_requests(void **state)
 typedef struct {
     Control *control;
     gboolean quit;
-    guint received, refused;
+    guint received, refused, right_keys;
 } Served;
 
 static json_t *
@@ -204,11 +204,12 @@ answer(ControlRequest *request, void *data)
 {
     Served *served = data;
     served->quit = request->command == CONTROL_QUIT;
-    if (request->command == CONTROL_RECEIVE || request->command == CONTROL_HAND_OVER) {
+    if (request->command == CONTROL_RECEIVE || request->command == CONTROL_PAIR) {
         if (request->fd < 0) {
             served->refused++;
             return json_pack("{s:s}", "error", "no socket");
         }
+        served->right_keys += request->has_key && request->key[0] == 0xab && request->server;
         served->received += write(request->fd, "x", 1) == 1; // left to be closed
     }
     return json_pack("{s:b}", "ok", 1);
@@ -243,9 +244,11 @@ sockets_are_passed_with_their_request(void **state)
         assert_non_null(client);
         assert_return_code(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
         assert_true(vnet_client_hold(client, NULL));
-        assert_true(vnet_client_receive(client, ends[1], NULL));
-        assert_true(vnet_client_hand_over(client, ends[1], NULL));
-        assert_false(vnet_client_hand_over(client, -1, &error)); // the last one is not used again
+        VnetTunnel tunnel = {.fd = ends[1], .key = {0xab, 1}, .server = TRUE};
+        assert_true(vnet_client_receive(client, &tunnel, NULL));
+        assert_true(vnet_client_pair(client, &tunnel, NULL));
+        tunnel.fd = -1;
+        assert_false(vnet_client_pair(client, &tunnel, &error)); // the last one is not used again
         assert_non_null(error);
         close(ends[1]);
         assert_true(vnet_client_quit(client, NULL));
@@ -253,6 +256,7 @@ sockets_are_passed_with_their_request(void **state)
     g_thread_join(thread);
     control_free(served.control);
     assert_int_equal(served.received, 2);
+    assert_int_equal(served.right_keys, 2);
     assert_int_equal(served.refused, 1);
     assert_int_equal(read(ends[0], &byte, 1), 1);
     assert_int_equal(read(ends[0], &byte, 1), 1);

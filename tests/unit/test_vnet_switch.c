@@ -20,8 +20,9 @@ typedef struct {
     gboolean ready;
     guint room; // frames that it still takes
     GString *got;
-    GString *sent; // to the wire
+    GString *sent; // to the wire: M is a marker or a probe, a letter a frame of the guest's
     guint8 last_sent[LENGTH];
+    gboolean probed; // last_sent has not been taken from the wire yet
     Switch *move;
 } Host;
 
@@ -33,6 +34,7 @@ capture_send(Capture *capture, const Offload *offload, const struct iovec *parts
     assert_int_equal(n, 1);
     assert_int_equal(parts[0].iov_len, LENGTH);
     memcpy(sending->last_sent, parts[0].iov_base, LENGTH);
+    sending->probed = TRUE;
     g_string_append_c(sending->sent, 'M');
     return CAPTURE_SENT;
 }
@@ -70,6 +72,18 @@ deliver(guint8 *frame, gsize length, const Offload *offload, void *data)
     g_string_append_c(host->got, (char) frame[14]);
 }
 
+// A frame of the guest's that has come from where it is.
+static void
+inject(guint8 *frame, gsize length, const Offload *offload, void *data)
+{
+    Host *host = data;
+    assert_int_equal(length, LENGTH);
+    assert_int_equal(offload->segment_size, frame[14]);
+    g_string_append_c(host->sent, (char) frame[14]);
+}
+
+static const SwitchEnds ends_of_host = {.deliver = deliver, .inject = inject};
+
 static Host *
 new_host(const PortOps *ops)
 {
@@ -79,7 +93,7 @@ new_host(const PortOps *ops)
     host->room = G_MAXUINT;
     host->got = g_string_new(NULL);
     host->sent = g_string_new(NULL);
-    host->move = switch_new(&host->port, NULL, deliver, host);
+    host->move = switch_new(&host->port, NULL, &ends_of_host, host);
     return host;
 }
 
@@ -103,6 +117,7 @@ capture(Host *host, char letter)
     SwitchVerdict verdict = switch_captured(host->move, frame, sizeof(frame), &offload);
     if (verdict == SWITCH_DELIVER)
         deliver(frame, sizeof(frame), &offload, host);
+    switch_end_turn(host->move);
     return verdict;
 }
 
@@ -116,21 +131,59 @@ capture_all(Host *host, const char *letters)
 static void
 serve(Host *host)
 {
-    struct pollfd fd;
-    guint n = switch_poll(host->move, &fd);
-    if (n > 0 && poll(&fd, 1, 0) < 0)
+    struct pollfd fds[SWITCH_FDS];
+    guint n = switch_poll(host->move, fds);
+    if (n > 0 && poll(fds, n, 0) < 0)
         fail();
-    switch_serve(host->move, &fd, n);
+    sending = host;
+    switch_serve(host->move, fds, n);
+    switch_end_turn(host->move);
+}
+
+static SwitchTunnel
+plain(int fd)
+{
+    return (SwitchTunnel){.fd = fd};
+}
+
+// The hosts find out where they are to each other, by way of `middle` unless that is NULL.
+static void
+find_place(Host *source, Host *middle, Host *target, gboolean one_segment)
+{
+    const Offload none = {0};
+    for (guint turns = 0; switch_place(target->move) == PLACE_UNKNOWN && turns < 1000; turns++) {
+        serve(target);
+        if (target->probed && one_segment)
+            switch_captured(source->move, target->last_sent, LENGTH, &none);
+        target->probed = FALSE;
+        if (middle)
+            serve(middle);
+        serve(source);
+        if (middle)
+            serve(middle);
+        g_usleep(500);
+    }
+    assert_int_equal(switch_place(target->move), one_segment ? PLACE_HERE : PLACE_AWAY);
+    g_string_truncate(target->sent, 0);
+}
+
+static void
+pair_hosts(Host *source, Host *target)
+{
+    int ends[2];
+    assert_return_code(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+    const SwitchTunnel near = plain(ends[0]), far = plain(ends[1]);
+    assert_true(switch_receive(target->move, &near, NULL));
+    switch_pair(source->move, &far);
 }
 
 static void
 connect_hosts(Host *source, Host *target)
 {
-    int ends[2];
-    assert_return_code(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
-    assert_true(switch_receive(target->move, ends[0], NULL));
-    switch_hand_over(source->move, ends[1]);
-    serve(source); // the nonce
+    pair_hosts(source, target);
+    find_place(source, NULL, target, TRUE);
+    assert_int_equal(switch_place(source->move), PLACE_HERE);
+    assert_true(switch_hand_over(source->move, NULL));
 }
 
 static void
@@ -139,6 +192,7 @@ activate(Host *host, gboolean arrived)
     sending = host;
     switch_activate(host->move, arrived);
     switch_mark(host->move);
+    switch_end_turn(host->move);
 }
 
 static void
@@ -208,6 +262,7 @@ frames_wait_for_room(void **state)
     capture_all(source, "d");
     const Offload none = {0};
     switch_captured(source->move, target->last_sent, LENGTH, &none);
+    switch_end_turn(source->move);
     serve(target);
     assert_int_equal(switch_mode(target->move), SWITCH_SETTLING);
     target->room = 2;
@@ -261,6 +316,7 @@ frames_arrive_in_order_and_once(void **state)
     // The source sees the marker: from now on groups are the destination's.
     const Offload none = {0};
     assert_int_equal(switch_captured(source->move, target->last_sent, LENGTH, &none), SWITCH_TAKEN);
+    switch_end_turn(source->move);
     assert_int_equal(capture(source, 'E'), SWITCH_DROP);
     capture_all(target, "E");
     assert_string_equal(target->got->str, "abce");
@@ -289,6 +345,7 @@ repeated_frames_are_no_duplicates(void **state)
     serve(target);
     const Offload none = {0};
     switch_captured(source->move, target->last_sent, LENGTH, &none);
+    switch_end_turn(source->move);
     serve(target);
     assert_string_equal(target->got->str, "AA");
 }
@@ -302,34 +359,38 @@ markers_of_others_mean_nothing(void **state)
     const guint8 nonce[MARKER_NONCE] = {1, 2, 3};
     const Offload none = {0};
     activate(source, FALSE);
-    marker_build(frame, nonce);
+    marker_build(frame, nonce, MARKER_MOMENT);
     assert_int_equal(switch_captured(source->move, frame, sizeof(frame), &none),
                      SWITCH_TAKEN); // no guest sees it
     connect_hosts(source, target);
     assert_int_equal(switch_captured(source->move, frame, sizeof(frame), &none), SWITCH_TAKEN);
     assert_int_equal(capture(source, 'A'), SWITCH_TAKEN); // still sent on
     gboolean mine;
-    for (gsize cut = 0; cut < 36; cut++)
-        assert_false(marker_parse(frame, cut, nonce, &mine));
-    assert_true(marker_parse(frame, sizeof(frame), nonce, &mine) && mine);
-    assert_true(marker_parse(frame, sizeof(frame), NULL, &mine) && !mine);
+    MarkerKind kind;
+    for (gsize cut = 0; cut < 37; cut++)
+        assert_false(marker_parse(frame, cut, nonce, &mine, &kind));
+    assert_true(marker_parse(frame, sizeof(frame), nonce, &mine, &kind) && mine && kind == MARKER_MOMENT);
+    assert_true(marker_parse(frame, sizeof(frame), NULL, &mine, &kind) && !mine);
+    marker_build(frame, nonce, MARKER_PROBE);
+    assert_true(marker_parse(frame, sizeof(frame), nonce, &mine, &kind) && mine && kind == MARKER_PROBE);
     assert_int_equal(frame[6] & 3, 2); // local, of one sender
 }
 
 static void
 bad_messages_end_the_tunnel_only(void **state)
 {
-    static const guint8 bad[][8] = {
-        {0, 0, 0, 0}, {0, 0, 0, 1, 9}, {0, 0, 0, 3, 1, 2, 3}, {0, 0, 0, 2, 3, 0}, {0xff, 0xff, 0xff, 0xff}};
+    static const guint8 bad[][8] = {{0, 0, 0, 0},          {0, 0, 0, 1, 10},   {0, 0, 0, 1, 2},
+                                    {0, 0, 0, 3, 1, 2, 3}, {0, 0, 0, 2, 3, 0}, {0xff, 0xff, 0xff, 0xff}};
     for (gsize i = 0; i < G_N_ELEMENTS(bad); i++) {
         g_autoptr(Host) target = new_host(&exact_ops);
         int ends[2];
         assert_return_code(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
-        assert_true(switch_receive(target->move, ends[0], NULL));
+        const SwitchTunnel tunnel = plain(ends[0]);
+        assert_true(switch_receive(target->move, &tunnel, NULL));
         assert_int_equal(write(ends[1], bad[i], sizeof(bad[i])), sizeof(bad[i]));
         serve(target);
-        struct pollfd fd;
-        assert_int_equal(switch_poll(target->move, &fd), 0);
+        struct pollfd fds[SWITCH_FDS];
+        assert_int_equal(switch_poll(target->move, fds), 0);
         activate(target, TRUE);
         capture_all(target, "a");
         serve(target);
