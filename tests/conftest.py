@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Fixtures of all tests in the lab: one lab for all, one guest per test that wants it."""
+import contextlib
 import os
 import shutil
 import sys
@@ -12,30 +13,56 @@ import lab as lab_library  # noqa: E402  (found by the line above)
 import world as world_library  # noqa: E402
 
 
-@pytest.fixture(scope='session')
-def places(tmp_path_factory):
-    """The lab without daemons."""
+@contextlib.contextmanager
+def lab_up(topology):
+    """A lab without daemons, beside those of other topologies."""
     if os.geteuid() != 0:
         pytest.skip('namespaces need root')
     for program in ('ip', 'ethtool', 'nsenter', 'certtool', 'qemu-img', 'busybox'):
         if not shutil.which(program):
             pytest.skip('%s is missing; tools/setup brings it' % program)
-    lab = lab_library.Lab(os.path.join(lab_library.cache_dir(), 'lab-test'))
+    name = 'lab-test' if topology == 'segment' else 'lab-test-' + topology
+    lab = lab_library.Lab(os.path.join(lab_library.cache_dir(), name), topology=topology)
     lab.build = os.environ.get('QUASAR_BUILDDIR', '')
     lab.up(daemons=False)
-    yield lab
-    lab.down()
+    try:
+        yield lab
+    finally:
+        lab.down()
+
+
+def with_daemons(lab):
+    if not os.path.exists(lab.daemon):
+        pytest.skip('virtquasard is not built')
+    for host in lab.hosts:
+        # The file says which stage of a move is to be held, if it is there (base/fault.h).
+        lab.start_daemon(host, {'QUASAR_FAULT': '@/run/fault'})
+    return lab
+
+
+@pytest.fixture(scope='session')
+def places():
+    """The lab without daemons."""
+    with lab_up('segment') as lab:
+        yield lab
 
 
 @pytest.fixture(scope='session')
 def hosts(places):
     """The lab with virtquasard on both hosts."""
-    if not os.path.exists(places.daemon):
-        pytest.skip('virtquasard is not built')
-    for host in lab_library.HOSTS:
-        # The file says which stage of a move is to be held, if it is there (base/fault.h).
-        places.start_daemon(host, {'QUASAR_FAULT': '@/run/fault'})
-    return places
+    return with_daemons(places)
+
+
+@pytest.fixture(scope='session')
+def routed_places():
+    """Three subnets and a router, without daemons."""
+    with lab_up('routed') as lab:
+        yield lab
+
+
+@pytest.fixture(scope='session')
+def routed_hosts(routed_places):
+    return with_daemons(routed_places)
 
 
 @pytest.fixture
@@ -59,23 +86,54 @@ def guest(hosts):
             os.unlink(image)
 
 
-@pytest.fixture(scope='module')
-def shared_world(hosts):
+@contextlib.contextmanager
+def cleared_world(hosts):
     world = world_library.World(hosts)
     yield world
     world.clear()
 
 
+@contextlib.contextmanager
+def usable_world(world, request):
+    """A world with a booted or booting guest; left spoilt by a test that failed, since no one knows what it left."""
+    if not world.usable:
+        world.reset()
+        world.spoilt = False
+    world.usable = False
+    world.logged = {host: len(world.lab.daemon_log(host)) for host in world.lab.hosts}
+    yield world
+    world.usable = not getattr(request.node, 'failed', True) and not world.spoilt
+
+
+@pytest.fixture(scope='module')
+def shared_world(hosts):
+    with cleared_world(hosts) as world:
+        yield world
+
+
 @pytest.fixture
 def world(shared_world, request):
-    if not shared_world.usable:
-        shared_world.reset()
-        shared_world.spoilt = False
-    shared_world.usable = False
-    shared_world.logged = {host: len(shared_world.lab.daemon_log(host)) for host in lab_library.HOSTS}
-    yield shared_world
-    # A test that failed leaves no one knows what; the next begins anew.
-    shared_world.usable = not getattr(request.node, 'failed', True) and not shared_world.spoilt
+    with usable_world(shared_world, request) as world:
+        yield world
+
+
+@pytest.fixture(scope='module')
+def shared_routed_world(routed_hosts):
+    with cleared_world(routed_hosts) as world:
+        yield world
+
+
+@pytest.fixture
+def routed_world(shared_routed_world, request):
+    """As `world`, where A, B and C are on subnets of their own and the guest's home is A's."""
+    with usable_world(shared_routed_world, request) as world:
+        yield world
+
+
+@pytest.fixture
+def ground(request):
+    """The world of the topology that a test is parametrised with: `segment` or `routed`."""
+    return request.getfixturevalue({'segment': 'world', 'routed': 'routed_world'}[request.param])
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -85,6 +143,7 @@ def pytest_runtest_makereport(item, call):
         return
     report = outcome.get_result()
     item.failed = report.failed
-    world = item.funcargs.get('world')
-    for host in lab_library.HOSTS if report.failed and world else ():
-        report.sections.append(('virtquasard on %s' % host, world.new_log(host)))
+    for name in ('world', 'routed_world'):
+        world = item.funcargs.get(name)
+        for host in world.lab.hosts if report.failed and world else ():
+            report.sections.append(('virtquasard on %s' % host, world.new_log(host)))

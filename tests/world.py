@@ -14,13 +14,14 @@ SMALL = 'var/lib/libvirt/small'
 
 
 class World:
-    """Two hosts, and one guest that runs on one of them."""
+    """A lab's hosts, and one guest that runs on one of them and moves to the next of the route."""
     EMULATOR = 'qemu-system-x86_64'
     ASK_S = 0.05  # between two questions to the guest
 
     def __init__(self, lab):
         self.lab = lab
         self.source = 'hostA'
+        self.route = ('hostA', 'hostB')  # where a guest goes: from the last to the first again
         self.logged = {}
         self.usable = False
         self.spoilt = False  # by a test that passed
@@ -28,7 +29,10 @@ class World:
 
     @property
     def destination(self):
-        return 'hostB' if self.source == 'hostA' else 'hostA'
+        return self.route[(self.route.index(self.source) + 1) % len(self.route)]
+
+    def others(self, host):
+        return [other for other in self.lab.hosts if other != host]
 
     # What is there.
     def files(self, host, name):
@@ -66,7 +70,7 @@ class World:
 
     def clear(self):
         """From whatever was left to two hosts that know no guest."""
-        for host in lab_library.HOSTS:
+        for host in self.lab.hosts:
             self.lab.link(host, 'up')
             for program in ('virsh', 'virtquasard', self.EMULATOR, 'quasar-vnet'):
                 self.lab.kill(host, program)
@@ -84,7 +88,7 @@ class World:
 
     def small_disk(self, base):
         """An overlay on a file system of A that is soon full; at the same place on B there is room. Its path inside."""
-        for host in lab_library.HOSTS:
+        for host in self.lab.hosts:
             os.makedirs(self.lab.path(host, SMALL), mode=0o755, exist_ok=True)
         self.lab.must('hostA', 'mount', '-t', 'tmpfs', '-o', 'size=2m,mode=0755', 'quasar-small', '/' + SMALL)
         image = '/%s/web.qcow2' % SMALL
@@ -170,7 +174,7 @@ class World:
 
     # What must hold.
     def records(self):
-        return [(host, name) for host in lab_library.HOSTS for name in self.files(host, STATE + '/handoff')]
+        return [(host, name) for host in self.lab.hosts for name in self.files(host, STATE + '/handoff')]
 
     def has_no_job(self, host):
         """A host that does not know the guest has none for it; one that does not answer is not asked in vain."""
@@ -180,7 +184,7 @@ class World:
         return info.stdout.split()[-1:] == ['None']
 
     def settled(self):
-        return not self.records() and all(self.has_no_job(host) for host in lab_library.HOSTS)
+        return not self.records() and all(self.has_no_job(host) for host in self.lab.hosts)
 
     def wait_settled(self, seconds):
         try:
@@ -215,23 +219,23 @@ class World:
         assert self.lab.guest_get('disk').strip().endswith('errors 0')
 
     def assert_runs(self, host):
-        other = 'hostB' if host == 'hostA' else 'hostA'
         self.assert_listed(host, 'running')
-        self.assert_listed(other, 'shut off')
         assert self.state(host).startswith('running (')
         assert 'undecided' not in self.lab.virsh(host, 'dominfo', 'web').stdout
         self.assert_no_leftovers(host, True, True)
-        self.assert_no_leftovers(other, False, False)
+        for other in self.others(host):
+            self.assert_listed(other, 'shut off')
+            self.assert_no_leftovers(other, False, False)
         self.assert_sound()
         self.source = host
 
     def assert_crashed(self, host):
-        other = 'hostB' if host == 'hostA' else 'hostA'
         assert self.state(host) == 'shut off (crashed)'
         self.assert_listed(host, 'shut off')
-        self.assert_listed(other, 'shut off')
         self.assert_no_leftovers(host, True, False)
-        self.assert_no_leftovers(other, False, False)
+        for other in self.others(host):
+            self.assert_listed(other, 'shut off')
+            self.assert_no_leftovers(other, False, False)
         # Code 3: clusters that nothing refers to, which a crash may leave.
         check = self.lab.exec(host, 'qemu-img', 'check', '-q', '/%s/web.qcow2' % IMAGES)
         assert check.returncode in (0, 3), check.stdout

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The lab: hosts A and B, one switch and one client as namespaces on this machine.
+"""The lab: hosts, switches, clients and a router as namespaces on this machine; topology.py says which.
 
 Theory of operation
 
-Each place (hostA, hostB, client, switch) is a process that sleeps in its own network, mount, UTS and
+Each place (hostA, client, switch, ...) is a process that sleeps in its own network, mount, UTS and
 PID namespace. The holder is the first process of its PID namespace, so ending it ends everything that
 runs there, emulators included, and the kernel then drops the mounts and the network devices with the
 namespaces. So there is one thing to undo per place, and a crash of the lab's own code leaves only holders,
@@ -12,17 +12,22 @@ which `down` finds by the pid and the start time that the state file records.
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 
+from topology import TOPOLOGIES, Topology, all_addresses
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 SOURCE = os.path.dirname(os.path.dirname(HERE))
-HOSTS = ('hostA', 'hostB')
-ADDRESSES = {'hostA': '10.77.0.1', 'hostB': '10.77.0.2', 'client': '10.77.0.9'}
-GUEST_ADDRESS = '10.77.0.50'
+SEGMENT = TOPOLOGIES['segment']
+HOSTS = SEGMENT.hosts
+ADDRESSES = {name: SEGMENT.address(name) for name in SEGMENT.members}
+GUEST_ADDRESS = SEGMENT.address('guest')
+ALL_HOSTS = tuple(sorted({host for topology in TOPOLOGIES.values() for host in topology.hosts}))
 OWN = ('run', 'etc/libvirt', 'etc/pki', 'var/lib/libvirt', 'var/log/libvirt', 'var/cache/libvirt')
 SOCKET = '/run/libvirt/virtquasard-sock'
 # What a domain can name as its emulator where hosts shall have different ones: each host has its own there.
@@ -76,16 +81,28 @@ def wait_for(what, test, seconds=20, interval=0.05):
 class Lab:
     """One lab; its directory holds the state, the hosts' files, the keys and the disks."""
 
-    def __init__(self, directory=None, build=None):
+    def __init__(self, directory=None, build=None, topology=None):
         self.directory = directory or os.environ.get('QUASAR_LAB') or os.path.join(cache_dir(), 'lab')
         self.build = build or os.environ.get('QUASAR_BUILDDIR')
         self.state_file = os.path.join(self.directory, 'state.json')
         self.holders = {}
+        self.topology_name = topology or os.environ.get('QUASAR_LAB_TOPOLOGY') or 'segment'
         if os.path.exists(self.state_file):
             with open(self.state_file) as file:
                 state = json.load(file)
             self.holders = state['holders']
             self.build = self.build or state['build']
+            self.topology_name = topology or state.get('topology', 'segment')
+        if self.topology_name not in TOPOLOGIES:
+            raise LabError('no topology %s; there are %s' % (self.topology_name, ', '.join(TOPOLOGIES)))
+
+    @property
+    def topology(self):
+        return TOPOLOGIES[self.topology_name]
+
+    @property
+    def hosts(self):
+        return self.topology.hosts
 
     # Paths: `path` is ours, seen from outside; the same file inside is /NAME.
     def path(self, host, name):
@@ -98,7 +115,7 @@ class Lab:
     def _save(self):
         temporary = self.state_file + '.new'
         with open(temporary, 'w') as file:
-            json.dump({'holders': self.holders, 'build': self.build}, file)
+            json.dump({'holders': self.holders, 'build': self.build, 'topology': self.topology_name}, file)
         os.rename(temporary, self.state_file)
 
     def alive(self, name):
@@ -152,31 +169,112 @@ class Lab:
 
     # Network.
     def _wire(self):
-        self.must('switch', 'ip', 'link', 'add', 'br0', 'type', 'bridge', 'stp_state', '0', 'forward_delay', '0')
-        self.must('switch', 'ip', 'link', 'set', 'br0', 'up')
-        switch = self.holders['switch']['pid']
-        for name, address in ADDRESSES.items():
-            self.must('switch', 'ip', 'link', 'set', 'lo', 'up')
-            port = 'p-' + name
-            run('nsenter', '-t', str(self.holders[name]['pid']), '-n', 'ip', 'link', 'add', 'eth0', 'type', 'veth',
-                'peer', 'name', port, 'netns', str(switch))
-            self.must('switch', 'ip', 'link', 'set', port, 'master', 'br0', 'up')
-            self.must(name, 'ip', 'link', 'set', 'lo', 'up')
-            self.must(name, 'ip', 'addr', 'add', address + '/24', 'dev', 'eth0')
-            # A cable carries whole frames with their checksums; what veth hands over unsegmented would not.
-            self.must(name, 'ethtool', '-K', 'eth0', 'tx', 'off', 'gro', 'off')
-            self.must(name, 'ip', 'link', 'set', 'eth0', 'up')
-            # The segment's router is nobody; network `default` only looks for the link that the route names.
-            self.must(name, 'ip', 'route', 'add', 'default', 'via', '10.77.0.254', 'dev', 'eth0')
+        for subnet, switch in zip(self.topology.subnets, self.topology.switches):
+            self.must(switch, 'ip', 'link', 'set', 'lo', 'up')
+            self.must(switch, 'ip', 'link', 'add', 'br0', 'type', 'bridge', 'stp_state', '0', 'forward_delay', '0')
+            self.must(switch, 'ip', 'link', 'set', 'br0', 'up')
+            if self.topology.routed:
+                self._cable('router', 'lan%d' % subnet, switch, 'p-router', Topology.gateway(subnet),
+                            Topology.gateway6(subnet))
+        for name in self.topology.members:
+            self._cable(name, 'eth0', self.topology.switch(name), 'p-' + name, self.topology.address(name),
+                        self.topology.address6(name))
+            # Where there is one segment only its router is nobody; network `default` only looks for the link that the
+            # route names.
+            subnet = self.topology.subnet(name)
+            self.must(name, 'ip', 'route', 'add', 'default', 'via', Topology.gateway(subnet), 'dev', 'eth0')
+            if self.topology.routed:
+                self.must(name, 'ip', '-6', 'route', 'add', 'default', 'via', Topology.gateway6(subnet), 'dev', 'eth0')
+        if self.topology.routed:
+            self.must('router', 'ip', 'link', 'set', 'lo', 'up')
+            self._set('router', 'ipv4/ip_forward', 1)
+            self._set('router', 'ipv6/conf/all/forwarding', 1)
 
-    def link(self, host, state):
-        """Cuts ('down') or mends ('up') a host's cable at the switch."""
-        self.must('switch', 'ip', 'link', 'set', 'p-' + host, state)
+    def _set(self, name, variable, value):
+        self.must(name, 'sh', '-c', 'echo "$1" >"/proc/sys/net/$0"', variable, str(value))
+
+    def _cable(self, name, nic, switch, port, address, address6):
+        run('nsenter', '-t', str(self.holders[name]['pid']), '-n', 'ip', 'link', 'add', nic, 'type', 'veth',
+            'peer', 'name', port, 'netns', str(self.holders[switch]['pid']))
+        self.must(switch, 'ip', 'link', 'set', port, 'master', 'br0', 'up')
+        self.must(name, 'ip', 'link', 'set', 'lo', 'up')
+        self.must(name, 'ip', 'addr', 'add', address + '/24', 'dev', nic)
+        # Tests that advertise a router do it for the guest.
+        self._set(name, 'ipv6/conf/%s/accept_ra' % nic, 0)
+        if address6:
+            # Addresses are unique here; each is of use at once.
+            self._set(name, 'ipv6/conf/%s/accept_dad' % nic, 0)
+            self.must(name, 'ip', 'addr', 'add', address6 + '/64', 'dev', nic, 'nodad')
+        # A cable carries whole frames with their checksums; what veth hands over unsegmented would not.
+        self.must(name, 'ethtool', '-K', nic, 'tx', 'off', 'gro', 'off')
+        self.must(name, 'ip', 'link', 'set', nic, 'up')
+
+    def _port(self, name):
+        """The switch and the port at which a place's cable ends; of a switch, its uplink's."""
+        if name in self.topology.switches:
+            if not self.topology.routed:
+                raise LabError('%s has no uplink' % name)
+            return name, 'p-router'
+        if name not in self.topology.members:
+            raise LabError('%s is neither at a switch nor one' % name)
+        return self.topology.switch(name), 'p-' + name
+
+    def link(self, name, state):
+        """Cuts ('down') or mends ('up') a place's cable at its switch, or a switch's uplink."""
+        switch, port = self._port(name)
+        self.must(switch, 'ip', 'link', 'set', port, state)
+
+    # Bad cables. This machine's kernel need not have netem: impair.c takes the port's place at the bridge.
+    def netem(self, name, delay_ms=0, loss_percent=0, rate_kbit=0):
+        """Makes a place's cable, or a switch's uplink, as bad as said, both ways; with nothing said, good again."""
+        switch, port = self._port(name)
+        for pid in self._impairing(switch, port):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        wait_for('the end of the bad cable', lambda: not self._impairing(switch, port))
+        if not (delay_ms or loss_percent or rate_kbit):
+            self.must(switch, 'ip', 'link', 'set', port, 'master', 'br0')
+            return
+        program, counts, tap = self._program('impair'), self._counts(name), 'n-' + port[2:]
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(counts)
+        self.must(switch, 'ip', 'link', 'set', port, 'nomaster')
+        process = self.popen(switch, program, port, tap, counts, str(round(delay_ms * 1000)), str(loss_percent),
+                             str(rate_kbit), start_new_session=True)
+
+        def counts_are_there():
+            if process.poll() is not None:
+                raise LabError('impair ended at once')
+            return os.path.exists(counts) and os.path.getsize(counts) > 0
+        wait_for('the bad cable', counts_are_there)
+        self.must(switch, 'ip', 'link', 'set', tap, 'master', 'br0', 'up')
+
+    def netem_counts(self, name):
+        """What a bad cable has done so far: passed, lost and overflowed, from the place ('out') and to it ('in')."""
+        with open(self._counts(name)) as file:
+            numbers = list(map(int, file.read().split()))
+        keys = ('passed', 'lost', 'overflowed')
+        return {'out': dict(zip(keys, numbers[:3])), 'in': dict(zip(keys, numbers[3:]))}
+
+    def _counts(self, name):
+        return os.path.join(self.directory, 'impair-' + name)
+
+    def _impairing(self, switch, port):
+        return [pid for pid in self.processes(switch, 'impair')
+                if open('/proc/%d/cmdline' % pid).read().split('\0')[1:2] == [port]]
+
+    def _program(self, name):
+        """The path of a program of the lab's, made from its source when that is younger."""
+        source, path = os.path.join(HERE, name + '.c'), os.path.join(self.directory, name)
+        if not os.path.exists(path) or os.path.getmtime(path) < os.path.getmtime(source):
+            run('gcc', '-O2', '-D_GNU_SOURCE', '-Wall', '-Wextra', '-o', path + '.new', source)
+            os.rename(path + '.new', path)
+        return path
 
     # Files.
     def _mounts(self, name):
         hosts = os.path.join(self.directory, 'hosts')
-        for own in OWN if name in HOSTS else ():
+        for own in OWN if name in self.hosts else ():
             ours = self.path(name, own)
             os.makedirs(ours, exist_ok=True)
             os.makedirs('/' + own, exist_ok=True)
@@ -186,19 +284,22 @@ class Lab:
     def _hosts_file(self):
         with open(os.path.join(self.directory, 'hosts'), 'w') as file:
             file.write('127.0.0.1 localhost\n')
-            for name, address in ADDRESSES.items():
-                file.write('%s %s\n' % (address, name))
-            file.write('%s guest\n' % GUEST_ADDRESS)
+            for name in tuple(self.topology.members) + ('guest',):
+                file.write('%s %s\n' % (self.topology.address(name), name))
+                if self.topology.routed:
+                    file.write('%s %s-v6\n' % (self.topology.address6(name), name))
 
     def _certificate(self, keys, name, template, authority):
         key, certificate = os.path.join(keys, name + '-key.pem'), os.path.join(keys, name + '-cert.pem')
-        if os.path.exists(certificate):
-            return
+        info = os.path.join(keys, name + '.info')
+        wanted = 'organization = "Quasar lab"\ncn = "%s"\nexpiration_days = 3650\n%s' % (name, template)
+        with contextlib.suppress(FileNotFoundError), open(info) as file:
+            if os.path.exists(certificate) and file.read() == wanted:
+                return
         if not os.path.exists(key):
             run('certtool', '--generate-privkey', '--key-type', 'rsa', '--bits', '3072', '--outfile', key)
-        info = os.path.join(keys, name + '.info')
         with open(info, 'w') as file:
-            file.write('organization = "Quasar lab"\ncn = "%s"\nexpiration_days = 3650\n%s' % (name, template))
+            file.write(wanted)
         how = ['--generate-self-signed', '--load-privkey', key]
         if authority:
             how = ['--generate-certificate', '--load-privkey', key,
@@ -212,9 +313,11 @@ class Lab:
         keys = os.path.join(self.directory, 'keys')
         os.makedirs(keys, mode=0o700, exist_ok=True)
         self._certificate(keys, 'ca', 'ca\ncert_signing_key\n', False)
-        for host in HOSTS:
-            self._certificate(keys, host, 'dns_name = "%s"\nip_address = "%s"\ntls_www_server\ntls_www_client\n'
-                              'signing_key\nencryption_key\n' % (host, ADDRESSES[host]), True)
+        for host in self.hosts:
+            names = ['dns_name = "%s"\n' % name for name in (host, host + '-v6')]
+            names += ['ip_address = "%s"\n' % address for address in all_addresses(host)]
+            self._certificate(keys, host, ''.join(names) + 'tls_www_server\ntls_www_client\nsigning_key\n'
+                              'encryption_key\n', True)
             pki = self.path(host, 'etc/pki')
             os.makedirs(os.path.join(pki, 'CA'), exist_ok=True)
             os.makedirs(os.path.join(pki, 'libvirt/private'), exist_ok=True)
@@ -272,17 +375,17 @@ class Lab:
         try:
             os.makedirs(self.directory, exist_ok=True)
             os.chmod(self.directory, 0o755)
-            for host in HOSTS:
+            for host in self.hosts:
                 for own in OWN:
                     os.makedirs(self.path(host, own), exist_ok=True)
             self._hosts_file()
             self._pki()
-            for name in ('switch', 'client') + HOSTS:
+            for name in self.topology.places:
                 self._hold(name)
             self._wire()
-            for name in ('client',) + HOSTS:
+            for name in self.topology.members:
                 self._mounts(name)
-            for host in HOSTS if daemons else ():
+            for host in self.hosts if daemons else ():
                 self.start_daemon(host)
         except BaseException:
             self.down()
@@ -301,11 +404,11 @@ class Lab:
             del self.holders[name]
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.state_file)
-        for host in HOSTS:
+        for host in ALL_HOSTS:
             shutil.rmtree(os.path.join(self.directory, host), ignore_errors=True)
 
     def status(self):
-        return {name: self.alive(name) for name in ('switch', 'client') + HOSTS}
+        return {name: self.alive(name) for name in self.topology.places}
 
     def __enter__(self):
         return self
@@ -315,7 +418,7 @@ class Lab:
 
     # The guest.
     def guest_files(self):
-        """Makes the guest (or takes it from the cache), gives it to both hosts; paths as seen inside."""
+        """Makes the guest (or takes it from the cache), gives it to all hosts; paths as seen inside."""
         result = subprocess.run([os.path.join(HERE, 'guest')], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                 universal_newlines=True, check=False)
         if result.returncode != 0:
@@ -323,7 +426,7 @@ class Lab:
         inside = []
         for name in ('vmlinuz', 'initrd'):
             inside.append('/var/lib/libvirt/boot/' + name)
-            for host in HOSTS:
+            for host in self.hosts:
                 # Emulators run as a user of their own, who need not be able to look into the cache.
                 ours = self.path(host, inside[-1])
                 os.makedirs(os.path.dirname(ours), mode=0o755, exist_ok=True)
@@ -332,10 +435,10 @@ class Lab:
         return tuple(inside)
 
     def disks(self, size_mib=64, name='web'):
-        """A base image on both hosts, with the same content, and an overlay of it on A. Paths as seen inside."""
+        """A base image on all hosts, with the same content, and an overlay of it on A. Paths as seen inside."""
         images = 'var/lib/libvirt/images'
         base, overlay = '/%s/base.qcow2' % images, '/%s/%s.qcow2' % (images, name)
-        for host in HOSTS:
+        for host in self.hosts:
             os.makedirs(self.path(host, images), exist_ok=True)
         raw = self.path('hostA', images + '/base.raw')
         with open(raw, 'wb') as file:
@@ -345,7 +448,8 @@ class Lab:
             file.truncate(size_mib * 1024 * 1024)
         run('qemu-img', 'convert', '-O', 'qcow2', raw, self.path('hostA', base))
         os.unlink(raw)
-        shutil.copy(self.path('hostA', base), self.path('hostB', base))
+        for host in self.hosts[1:]:
+            shutil.copy(self.path('hostA', base), self.path(host, base))
         self.must('hostA', 'qemu-img', 'create', '-q', '-f', 'qcow2', '-b', base, '-F', 'qcow2', overlay)
         with contextlib.suppress(LookupError):
             shutil.chown(self.path('hostA', overlay), 'libvirt-qemu', 'libvirt-qemu')
@@ -364,6 +468,9 @@ class Lab:
     def domain_xml(self, name='web', memory_mib=256, disk=None, options='', file_mib=32):
         """The guest's XML, with the least that a user would write."""
         kernel, initrd = self.guest_files()
+        if self.topology.routed:
+            options = 'quasar.gateway=%s quasar.ip6=%s/64 quasar.gateway6=%s %s' % (
+                Topology.gateway(1), self.topology.address6('guest'), Topology.gateway6(1), options)
         disk_xml = ('<disk type="file" device="disk"><driver name="qemu" type="qcow2"/><source file="%s"/>'
                     '<target dev="vda" bus="virtio"/></disk>' % disk) if disk else ''
         return '''<domain type="qemu">
@@ -403,24 +510,61 @@ class Lab:
         wait_for('the writers in the guest', lambda: self.guest_get('memory', 1) and self.guest_get('disk', 1), seconds)
 
 
+USAGE = """usage: lab up [--topology NAME] [--no-daemons] | exec PLACE COMMAND... | down | status
+       lab link PLACE up|down | netem PLACE [delay 10ms] [loss 1%] [rate 100mbit]
+PLACE of link and netem: one at the end of a cable, or a switch for its uplink; a netem that says nothing mends.
+"""
+UNITS = {'delay': {'us': 0.001, 'ms': 1, 's': 1000}, 'loss': {'%': 1}, 'rate': {'kbit': 1, 'mbit': 1000, 'gbit': 1000000}}
+
+
+def netem_options(words):
+    """`delay 10ms loss 1%` as the arguments of Lab.netem()."""
+    names = {'delay': 'delay_ms', 'loss': 'loss_percent', 'rate': 'rate_kbit'}
+    options = {}
+    for key, value in zip(words[::2], words[1::2]):
+        match = re.fullmatch(r'([0-9.]+)(%|[a-z]+)', value)
+        if not match or match.group(2) not in UNITS.get(key, ()):
+            raise LabError('netem does not know "%s %s"' % (key, value))
+        options[names[key]] = float(match.group(1)) * UNITS[key][match.group(2)]
+    if len(words) % 2:
+        raise LabError('netem: %s how much?' % words[-1])
+    return dict(options, rate_kbit=round(options.get('rate_kbit', 0)))
+
+
+def parse_up(arguments):
+    """The daemons wanted?, the topology; None for what up does not know."""
+    rest = [word for word in arguments if word != '--no-daemons']
+    if rest and (len(rest) != 2 or rest[0] != '--topology'):
+        return None
+    return '--no-daemons' not in arguments, rest[1] if rest else None
+
+
 def main(arguments):
-    usage = 'usage: lab up [--no-daemons] | exec PLACE COMMAND... | down | status\n'
-    lab = Lab()
     try:
-        if arguments[:1] == ['up']:
-            lab.up(daemons='--no-daemons' not in arguments)
+        wanted = parse_up(arguments[1:]) if arguments[:1] == ['up'] else None
+        if wanted:
+            daemons, topology = wanted
+            # What is up may be of another topology; it goes.
+            Lab().down()
+            lab = Lab(topology=topology).up(daemons=daemons)
             print('up: %s' % ' '.join(sorted(lab.holders)))
-        elif arguments[:1] == ['down']:
+            return 0
+        lab = Lab()
+        if arguments == ['down']:
             lab.down()
-        elif arguments[:1] == ['status']:
+        elif arguments == ['status']:
             for name, alive in lab.status().items():
                 print('%-8s %s' % (name, 'up' if alive else 'down'))
         elif arguments[:1] == ['exec'] and len(arguments) > 2:
             if not lab.alive(arguments[1]):
                 raise LabError('%s is not up' % arguments[1])
             return subprocess.call(lab.inside(arguments[1], arguments[2:]))
+        elif arguments[:1] == ['link'] and len(arguments) == 3 and arguments[2] in ('up', 'down'):
+            lab.link(*arguments[1:])
+        elif arguments[:1] == ['netem'] and len(arguments) > 1:
+            lab.netem(arguments[1], **netem_options(arguments[2:]))
         else:
-            sys.stderr.write(usage)
+            sys.stderr.write(USAGE)
             return 2
     except LabError as error:
         sys.stderr.write('lab: %s\n' % error)
