@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "vnet/frame_queue.h"
+#include "vnet/twins.h"
 
 static const char *const mode_names[] = {
     [SWITCH_STANDBY] = "standby", [SWITCH_ACTIVE] = "active",     [SWITCH_HOLDING] = "holding",
@@ -13,7 +14,6 @@ static const char *const mode_names[] = {
 };
 G_STATIC_ASSERT(G_N_ELEMENTS(mode_names) == N_SWITCH_MODES);
 
-#define SEEN_MAX 4096u         // group frames remembered while settling
 #define LINK_MAX (512u * 1024) // bytes that wait for a link before its sources have to
 
 struct Switch {
@@ -35,7 +35,7 @@ struct Switch {
     gboolean drained; // settling: the source said so
     gint64 activated; // settling: since when, monotonic us
     gint64 ready;     // settling: since when the guest's end takes frames; 0: not yet
-    GHashTable *seen; // settling: digests of group frames captured here -> how many
+    Twins *twins;     // arriving to active: group frames that come both ways
     guint64 duplicates;
 };
 
@@ -57,7 +57,7 @@ switch_new(Port *port, Capture *capture, const SwitchEnds *ends, void *data)
     move->data = data;
     move->queue = frame_queue_new(SWITCH_QUEUE);
     move->own = frame_queue_new(SWITCH_QUEUE);
-    move->seen = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    move->twins = twins_new();
     return move;
 }
 
@@ -70,7 +70,7 @@ switch_free(Switch *move)
     link_free(move->home);
     frame_queue_free(move->queue);
     frame_queue_free(move->own);
-    g_hash_table_unref(move->seen);
+    twins_free(move->twins);
     g_free(move);
 }
 
@@ -239,33 +239,32 @@ is_group(const guint8 *frame)
     return (frame[0] & 1) != 0;
 }
 
-static char *
-digest(const guint8 *frame, gsize length)
-{
-    return g_compute_checksum_for_data(G_CHECKSUM_SHA1, frame, length);
-}
-
-static void
-remember(Switch *move, const guint8 *frame, gsize length)
-{
-    char *key = digest(frame, length);
-    guint n = GPOINTER_TO_UINT(g_hash_table_lookup(move->seen, key));
-    if (n == 0 && g_hash_table_size(move->seen) >= SEEN_MAX) {
-        g_free(key);
-        return;
-    }
-    g_hash_table_insert(move->seen, key, GUINT_TO_POINTER(n + 1));
-}
-
-// Whether a group frame from the tunnel was captured here too; forgets it.
+// Whether a frame may come both ways: one for a group, on one segment.
 static gboolean
-came_already(Switch *move, const guint8 *frame, gsize length)
+may_have_twin(const Switch *move, const guint8 *frame)
 {
-    g_autofree char *key = digest(frame, length);
-    guint n = GPOINTER_TO_UINT(g_hash_table_lookup(move->seen, key));
-    if (n == 0)
+    return is_group(frame) && move->place.verdict != PLACE_AWAY;
+}
+
+// Whether a group frame that was captured here need not be given: it came from the tunnel.
+static gboolean
+has_come(Switch *move, const guint8 *frame, gsize length, gboolean given)
+{
+    // Twins come for as long as there is a tunnel, and what was captured before its end is read soon after.
+    const gboolean tunnel = move->peer && link_is_up(move->peer);
+    if (!may_have_twin(move, frame) || (!tunnel && g_get_monotonic_time() >= move->activated + TWINS_US) ||
+        !twins_captured(move->twins, frame, length, given, g_get_monotonic_time()))
         return FALSE;
-    g_hash_table_insert(move->seen, g_steal_pointer(&key), GUINT_TO_POINTER(n - 1));
+    move->duplicates += given;
+    return TRUE;
+}
+
+// Whether a group frame from the tunnel need not be given: it was captured here.
+static gboolean
+was_captured(Switch *move, const guint8 *frame, gsize length)
+{
+    if (!may_have_twin(move, frame) || !twins_received(move->twins, frame, length, g_get_monotonic_time()))
+        return FALSE;
     move->duplicates++;
     return TRUE;
 }
@@ -291,12 +290,11 @@ own_are_due(const Switch *move)
 
 // Gives the guest what has waited, as long as there is room for it. TRUE: nothing is left.
 static gboolean
-deliver_waiting(Switch *move, FrameQueue *queue, gboolean from_source)
+deliver_waiting(Switch *move, FrameQueue *queue)
 {
     QueuedFrame *frame;
     while ((frame = frame_queue_peek(queue)) && port_has_room(move->port)) {
-        if (!from_source || !is_group(frame->bytes) || !came_already(move, frame->bytes, frame->length))
-            move->ends->deliver(frame->bytes, frame->length, &frame->offload, move->data);
+        move->ends->deliver(frame->bytes, frame->length, &frame->offload, move->data);
         frame_queue_pop(queue);
     }
     port_flush(move->port);
@@ -314,7 +312,7 @@ settle(Switch *move)
     gboolean due = own_are_due(move);
     if (!move->ready)
         move->ready = g_get_monotonic_time();
-    if (!deliver_waiting(move, move->queue, TRUE) || !due || !deliver_waiting(move, move->own, FALSE))
+    if (!deliver_waiting(move, move->queue) || !due || !deliver_waiting(move, move->own))
         return;
     enter(move, SWITCH_ACTIVE);
 }
@@ -351,7 +349,6 @@ switch_activate(Switch *move, gboolean arrived)
     else
         close_peer(move); // the guest stays, or comes without one
     if (move->mode == SWITCH_ARRIVING || move->mode == SWITCH_HOLDING || arrived) {
-        g_hash_table_remove_all(move->seen);
         move->activated = g_get_monotonic_time();
         move->ready = 0;
         enter(move, SWITCH_SETTLING);
@@ -437,17 +434,18 @@ switch_captured(Switch *move, const guint8 *frame, gsize length, const Offload *
         return SWITCH_TAKEN; // not the guest's segment
     switch (move->mode) {
     case SWITCH_ACTIVE:
-        return SWITCH_DELIVER;
+        return has_come(move, frame, length, TRUE) ? SWITCH_TAKEN : SWITCH_DELIVER;
     case SWITCH_HOLDING:
         return hold_or_deliver(move, frame, length, offload);
     case SWITCH_LEAVING:
         return send_on(move, frame, length, offload);
     case SWITCH_SETTLING:
-        if (is_group(frame))
-            remember(move, frame, length);
-        return wait_in(move->own, frame, length, offload);
-    case SWITCH_STANDBY:
+        return has_come(move, frame, length, TRUE) ? SWITCH_TAKEN
+                                                   : wait_in(move->own, frame, length, offload);
     case SWITCH_ARRIVING:
+        has_come(move, frame, length, FALSE);
+        break;
+    case SWITCH_STANDBY:
     case N_SWITCH_MODES:
         break;
     }
@@ -465,7 +463,7 @@ static void
 peer_frame(guint8 *frame, gsize length, const Offload *offload, void *data)
 {
     Switch *move = data;
-    if (length < PACKET_HEADER)
+    if (length < PACKET_HEADER || (move->mode != SWITCH_LEAVING && was_captured(move, frame, length)))
         return;
     gboolean waits = move->mode == SWITCH_SETTLING && (!move->ready || frame_queue_peek(move->queue));
     if (move->mode == SWITCH_LEAVING && move->home)
@@ -474,7 +472,7 @@ peer_frame(guint8 *frame, gsize length, const Offload *offload, void *data)
         move->ends->inject(frame, length, offload, move->data);
     else if (move->mode == SWITCH_ARRIVING || waits)
         frame_queue_push(move->queue, frame, length, offload);
-    else if (switch_injects(move) && !(is_group(frame) && came_already(move, frame, length)))
+    else if (switch_injects(move))
         move->ends->deliver(frame, length, offload, move->data);
 }
 
@@ -625,7 +623,7 @@ switch_serve(Switch *move, const struct pollfd *fds, guint n)
     probe(move);
     settle(move);
     if (follows(move))
-        deliver_waiting(move, move->queue, FALSE);
+        deliver_waiting(move, move->queue);
     if (n > 0)
         port_flush(move->port);
 }

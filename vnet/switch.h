@@ -24,8 +24,7 @@
 // learned the guest's new place before the marker reaches the source; so once the source has seen it, it says
 // "drained" and from then on keeps frames for groups to itself, since the destination sees them too. Until
 // then the destination holds back what it captures itself, which is younger than what is on its way, for
-// SWITCH_DRAIN_MS at most. A group frame that crossed the marker may come both ways: those that came from the
-// tunnel and were captured here too are left out, once each.
+// SWITCH_DRAIN_MS at most. A group frame may come both ways; it is given once (twins.h).
 //
 // Two segments: the guest is away. The tunnel stays, as the link to its home: all that the guest sends goes
 // there, and what is captured here is not for it. The source is its home anchor: it passes on what it

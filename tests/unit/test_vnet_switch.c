@@ -350,6 +350,30 @@ repeated_frames_are_no_duplicates(void **state)
     assert_string_equal(target->got->str, "AA");
 }
 
+// A frame waits in the capture's socket while its twin comes by the tunnel.
+static void
+frames_captured_after_their_twins_are_left_out(void **state)
+{
+    g_autoptr(Host) source = new_host(&exact_ops);
+    g_autoptr(Host) target = new_host(&exact_ops);
+    activate(source, FALSE);
+    connect_hosts(source, target);
+    capture_all(source, "AB");
+    capture_all(target, "A");
+    serve(target);
+    activate(target, TRUE);
+    capture_all(target, "BA"); // B's twin has come; this A is another, like the first
+    capture_all(source, "AC");
+    serve(target);
+    const Offload none = {0};
+    switch_captured(source->move, target->last_sent, LENGTH, &none);
+    serve(target);
+    assert_int_equal(switch_mode(target->move), SWITCH_ACTIVE);
+    capture_all(target, "CD");
+    assert_string_equal(target->got->str, "ABCAD");
+    assert_int_equal(switch_duplicates(target->move), 3);
+}
+
 static void
 markers_of_others_mean_nothing(void **state)
 {
@@ -424,6 +448,7 @@ main(void)
         cmocka_unit_test(ports_that_do_not_tell_hold_at_once),
         cmocka_unit_test(frames_arrive_in_order_and_once),
         cmocka_unit_test(repeated_frames_are_no_duplicates),
+        cmocka_unit_test(frames_captured_after_their_twins_are_left_out),
         cmocka_unit_test(markers_of_others_mean_nothing),
         cmocka_unit_test(bad_messages_end_the_tunnel_only),
         cmocka_unit_test(queues_have_an_end),
