@@ -367,6 +367,7 @@ frames_captured_after_their_twins_are_left_out(void **state)
     serve(target);
     const Offload none = {0};
     switch_captured(source->move, target->last_sent, LENGTH, &none);
+    switch_end_turn(source->move);
     serve(target);
     assert_int_equal(switch_mode(target->move), SWITCH_ACTIVE);
     capture_all(target, "CD");
