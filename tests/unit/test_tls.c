@@ -10,6 +10,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 
+#include "base/channel.h"
 #include "base/error.h"
 #include "tests/unit/certificates.h"
 #include "tests/unit/files.h"
@@ -277,14 +278,88 @@ wrong_files_are_named(void **state)
     assert_not_loaded("cacert.pem", NULL, "servercert.pem", "clientkey.pem", "clientkey.pem");
 }
 
+static gboolean
+open_keys(Pair *pair, guint8 ours, guint8 theirs)
+{
+    const guint8 one[TLS_KEY] = {ours}, other[TLS_KEY] = {theirs};
+    g_autoptr(TlsCredentials) client = tls_credentials_new_key(one);
+    g_autoptr(TlsCredentials) server = tls_credentials_new_key(other);
+    pair_open(pair, client, server, NULL, NULL);
+    return pair->client_status == TLS_DONE && pair->server_status == TLS_DONE;
+}
+
+static void
+a_shared_key_makes_a_session(void **state)
+{
+    g_auto(Pair) pair = {{-1, -1}}, wrong = {{-1, -1}};
+    char text[5];
+    gsize done = 0;
+    assert_true(open_keys(&pair, 1, 1));
+    assert_int_equal(tls_session_write(pair.server, "hello", 5, &done, NULL), TLS_DONE);
+    read_exactly(pair.client, text, 5);
+    assert_memory_equal(text, "hello", 5);
+    assert_false(open_keys(&wrong, 1, 2));
+    assert_int_equal(wrong.server_status, TLS_FAILED);
+}
+
+static gpointer
+end_session(gpointer channel)
+{
+    return GINT_TO_POINTER(channel_end_tls(channel, 5000, NULL));
+}
+
+// A session with certificates gives both sides a key, and its socket to a session with that key.
+static void
+a_session_gives_way_to_another(void **state)
+{
+    g_auto(Pair) pair = {{-1, -1}};
+    guint8 ours[TLS_KEY], theirs[TLS_KEY], other[TLS_KEY];
+    open_named(&pair, "client", "server");
+    assert_true(tls_session_export_key(pair.client, "EXPORTER-test", ours, NULL));
+    assert_true(tls_session_export_key(pair.server, "EXPORTER-test", theirs, NULL));
+    assert_true(tls_session_export_key(pair.server, "EXPORTER-other", other, NULL));
+    assert_memory_equal(ours, theirs, TLS_KEY);
+    assert_memory_not_equal(ours, other, TLS_KEY);
+
+    Channel *client = channel_new(pair.fds[0], g_steal_pointer(&pair.client));
+    Channel *server = channel_new(pair.fds[1], g_steal_pointer(&pair.server));
+    GThread *thread = g_thread_new("server", end_session, server);
+    assert_int_equal(channel_end_tls(client, 5000, NULL), pair.fds[0]);
+    assert_int_equal(GPOINTER_TO_INT(g_thread_join(thread)), pair.fds[1]);
+    char byte;
+    assert_int_equal(recv(pair.fds[0], &byte, 1, MSG_DONTWAIT), -1); // nothing is left of it
+    assert_int_equal(recv(pair.fds[1], &byte, 1, MSG_DONTWAIT), -1);
+}
+
+static void
+a_session_that_goes_on_does_not_give_way(void **state)
+{
+    g_auto(Pair) pair = {{-1, -1}};
+    g_autoptr(GError) error = NULL;
+    gsize done;
+    open_named(&pair, "client", "server");
+    assert_int_equal(tls_session_write(pair.server, "more", 4, &done, NULL), TLS_DONE);
+    assert_int_equal(channel_end_tls(channel_new(pair.fds[0], g_steal_pointer(&pair.client)), 1000, &error),
+                     -1);
+    pair.fds[0] = -1;
+    assert_non_null(strstr(error->message, "goes on"));
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(both_know_each_other),         cmocka_unit_test(bad_certificates_are_refused),
-        cmocka_unit_test(foreign_authority_is_refused), cmocka_unit_test(refusal_reaches_the_peer),
-        cmocka_unit_test(protocols_are_agreed),         cmocka_unit_test(ends_in_order_and_cut),
-        cmocka_unit_test(a_full_socket_asks_to_wait),   cmocka_unit_test(wrong_files_are_named),
+        cmocka_unit_test(both_know_each_other),
+        cmocka_unit_test(bad_certificates_are_refused),
+        cmocka_unit_test(foreign_authority_is_refused),
+        cmocka_unit_test(refusal_reaches_the_peer),
+        cmocka_unit_test(protocols_are_agreed),
+        cmocka_unit_test(ends_in_order_and_cut),
+        cmocka_unit_test(a_full_socket_asks_to_wait),
+        cmocka_unit_test(wrong_files_are_named),
+        cmocka_unit_test(a_shared_key_makes_a_session),
+        cmocka_unit_test(a_session_gives_way_to_another),
+        cmocka_unit_test(a_session_that_goes_on_does_not_give_way),
     };
     return cmocka_run_group_tests(tests, make_certificates, remove_certificates);
 }

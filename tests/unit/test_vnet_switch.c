@@ -375,6 +375,190 @@ frames_captured_after_their_twins_are_left_out(void **state)
     assert_int_equal(switch_duplicates(target->move), 3);
 }
 
+// A frame that the guest sends, as the forwarder does it for one that is away.
+static gboolean
+send_home(Host *host, char letter)
+{
+    guint8 frame[LENGTH] = {0x52, 9, [6] = 0x52, [14] = (guint8) letter};
+    const Offload offload = {.segment_size = (guint16) letter};
+    const struct iovec parts[] = {{frame, 20}, {frame + 20, LENGTH - 20}};
+    gboolean sent = switch_send_home(host->move, parts, G_N_ELEMENTS(parts), &offload);
+    switch_end_turn(host->move);
+    return sent;
+}
+
+// From one host to a host on another segment.
+static void
+move_away(Host *source, Host *middle, Host *target)
+{
+    pair_hosts(middle ? middle : source, target);
+    find_place(source, middle, target, FALSE);
+    assert_true(switch_hand_over(middle ? middle->move : source->move, NULL));
+    activate(target, TRUE);
+    assert_string_equal(target->sent->str, ""); // no marker on a segment that is not the guest's
+    if (middle)
+        serve(middle);
+    serve(source);
+}
+
+static void
+a_guest_away_has_its_segment_at_home(void **state)
+{
+    g_autoptr(Host) home = new_host(&exact_ops);
+    g_autoptr(Host) target = new_host(&exact_ops);
+    activate(home, FALSE);
+    switch_hold(home->move);
+    home->ready = FALSE;
+    capture_all(home, "ab");
+    move_away(home, NULL, target);
+    assert_true(switch_is_away(target->move));
+    assert_string_equal(switch_mode_name(home->move), "anchor");
+    capture_all(home, "Cd");
+    assert_int_equal(capture(target, 'X'), SWITCH_TAKEN); // another segment's
+    serve(target);
+    assert_string_equal(target->got->str, "abCd");
+    assert_string_equal(switch_mode_name(target->move), "away");
+    assert_true(send_home(target, 'q') && send_home(target, 'r'));
+    serve(home);
+    assert_string_equal(home->sent->str, "qr");
+    // What the guest has no room for stays where it is.
+    target->room = 0;
+    capture_all(home, "e");
+    serve(target);
+    assert_string_equal(target->got->str, "abCd");
+    target->room = 1;
+    serve(target);
+    assert_string_equal(target->got->str, "abCde");
+    assert_false(send_home(home, 'z')); // it is at home
+}
+
+// Two tunnels' ends between a guest's vnet and its anchor.
+static void
+relink(Host *home, Host *guest)
+{
+    int ends[2];
+    assert_return_code(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+    const SwitchTunnel near = plain(ends[0]), far = plain(ends[1]);
+    assert_true(switch_relink(home->move, &near, NULL));
+    assert_true(switch_relink(guest->move, &far, NULL));
+}
+
+static void
+a_guest_that_moves_on_leaves_nothing_between(void **state)
+{
+    g_autoptr(Host) home = new_host(&exact_ops);
+    g_autoptr(Host) middle = new_host(&exact_ops);
+    g_autoptr(Host) target = new_host(&exact_ops);
+    activate(home, FALSE);
+    move_away(home, NULL, middle);
+    serve(middle);
+    switch_hold(middle->move);
+    middle->ready = FALSE;
+    capture_all(home, "ab"); // one of them is in the middle when the guest leaves
+    serve(middle);
+    move_away(home, middle, target);
+    assert_string_equal(switch_mode_name(middle->move), "passing");
+    serve(target);
+    assert_string_equal(target->got->str, "ab");
+    capture_all(home, "c");
+    assert_true(send_home(target, 'q'));
+    relink(home, target);
+    // These overtake those that are still in the middle.
+    capture_all(home, "d");
+    assert_true(send_home(target, 'r'));
+    serve(target);
+    serve(home);
+    assert_string_equal(target->got->str, "ab");
+    assert_string_equal(home->sent->str, "");
+    serve(middle);
+    serve(target);
+    serve(home);
+    assert_string_equal(target->got->str, "abcd");
+    assert_string_equal(home->sent->str, "qr");
+    g_clear_pointer(&middle->move, switch_free);
+    capture_all(home, "e");
+    assert_true(send_home(target, 's'));
+    serve(target);
+    serve(home);
+    assert_string_equal(target->got->str, "abcde");
+    assert_string_equal(home->sent->str, "qrs");
+}
+
+static void
+a_guest_that_comes_home_is_at_home(void **state)
+{
+    g_autoptr(Host) home = new_host(&exact_ops);
+    g_autoptr(Host) away = new_host(&exact_ops);
+    g_autoptr(Host) back = new_host(&exact_ops);
+    const Offload none = {0};
+    activate(home, FALSE);
+    move_away(home, NULL, away);
+    serve(away);
+    switch_hold(away->move);
+    away->ready = FALSE;
+    capture_all(home, "a");
+    serve(away);
+    pair_hosts(away, back);
+    find_place(home, away, back, TRUE);
+    assert_true(switch_hand_over(away->move, NULL));
+    serve(back);
+    activate(back, TRUE);
+    assert_false(switch_is_away(back->move));
+    assert_string_equal(back->sent->str, "M");
+    capture_all(back, "B");
+    switch_captured(home->move, back->last_sent, LENGTH, &none);
+    switch_end_turn(home->move);
+    serve(away);
+    serve(back);
+    assert_int_equal(switch_mode(back->move), SWITCH_ACTIVE);
+    assert_string_equal(back->got->str, "aB");
+    // The anchor ends, and with it what stood between.
+    g_clear_pointer(&home->move, switch_free);
+    serve(away);
+    assert_int_equal(switch_mode(away->move), SWITCH_STANDBY);
+}
+
+// The link is down, and comes back by other tunnels, at both of its ends.
+static void
+a_link_outlives_its_tunnels(void **state)
+{
+    g_autoptr(Host) home = new_host(&exact_ops);
+    g_autoptr(Host) guest = new_host(&exact_ops);
+    switch_be_anchor(home->move);
+    switch_be_away(guest->move);
+    activate(guest, FALSE);
+    assert_string_equal(switch_mode_name(guest->move), "away");
+    assert_false(send_home(guest, 'p'));
+    assert_int_equal(capture(home, 'z'), SWITCH_OVERFLOW);
+    for (guint i = 0; i < 2; i++) {
+        relink(home, guest);
+        capture_all(home, "a");
+        assert_true(send_home(guest, 'q'));
+        serve(home);
+        serve(guest);
+    }
+    assert_string_equal(guest->got->str, "aa");
+    assert_string_equal(home->sent->str, "qq");
+    // The vnet at home is replaced.
+    g_clear_pointer(&home->move, switch_free);
+    serve(guest);
+    assert_false(link_is_up(switch_link(guest->move)));
+    assert_string_equal(switch_mode_name(guest->move), "away");
+}
+
+static void
+only_those_at_a_links_end_take_a_tunnel(void **state)
+{
+    g_autoptr(Host) host = new_host(&exact_ops);
+    g_autoptr(GError) error = NULL;
+    const SwitchTunnel none = {.fd = -1};
+    activate(host, FALSE);
+    assert_false(switch_relink(host->move, &none, &error));
+    assert_non_null(error);
+    assert_false(switch_hand_over(host->move, NULL));
+    assert_int_equal(switch_mode(host->move), SWITCH_ACTIVE);
+}
+
 static void
 markers_of_others_mean_nothing(void **state)
 {
@@ -450,6 +634,11 @@ main(void)
         cmocka_unit_test(frames_arrive_in_order_and_once),
         cmocka_unit_test(repeated_frames_are_no_duplicates),
         cmocka_unit_test(frames_captured_after_their_twins_are_left_out),
+        cmocka_unit_test(a_guest_away_has_its_segment_at_home),
+        cmocka_unit_test(a_guest_that_moves_on_leaves_nothing_between),
+        cmocka_unit_test(a_guest_that_comes_home_is_at_home),
+        cmocka_unit_test(a_link_outlives_its_tunnels),
+        cmocka_unit_test(only_those_at_a_links_end_take_a_tunnel),
         cmocka_unit_test(markers_of_others_mean_nothing),
         cmocka_unit_test(bad_messages_end_the_tunnel_only),
         cmocka_unit_test(queues_have_an_end),
