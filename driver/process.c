@@ -59,7 +59,8 @@ build_command(Domain *domain, const DomainDef *def, const ProcessOptions *option
                              .loses_tcg_stores = probe->loses_tcg_stores,
                              .serves_vhost = emulator_traits_serves_vhost(probe->traits),
                              .ram_kib = options->ram_kib};
-    g_autoptr(json_t) files = emulator_firmware_describe((const char *const *) probe->directories, def);
+    g_autoptr(json_t) files =
+        emulator_firmware_describe((const char *const *) probe->directories, def, domain->driver->cache_dir);
     char *text = json_dumps(files, JSON_COMPACT | JSON_SORT_KEYS);
     *firmware = g_strdup(text);
     free(text);

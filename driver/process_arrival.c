@@ -34,7 +34,8 @@ process_check_arrival(Driver *driver, const DomainDef *def, const ProcessArrival
     g_autoptr(EmulatorProbe) probe = process_probe(driver, def, error);
     if (!probe || !check_machine(probe, def, arrival, error))
         return FALSE;
-    g_autoptr(json_t) firmware = emulator_firmware_describe((const char *const *) probe->directories, def);
+    g_autoptr(json_t) firmware =
+        emulator_firmware_describe((const char *const *) probe->directories, def, driver->cache_dir);
     return emulator_traits_may_move(source, probe->traits, def->machine, tcg, arrival->paused, error) &&
            emulator_nics_may_move(source, probe->traits, def, error) &&
            emulator_firmware_agrees(source->firmware, firmware, arrival->unsafe, error);

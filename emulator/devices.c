@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "emulator/blockdev.h"
 #include "emulator/command.h"
+#include "emulator/nic.h"
 
 // Theory of operation. Devices are given as JSON, in which no text of the definition can end a value. Every
 // device says its bus and address: what the guest sees must not depend on the order of options or on the
@@ -113,13 +114,11 @@ add_pci(Builder *b, json_t *device, const DomainDeviceInfo *info, GError **error
     return TRUE;
 }
 
-// From 1; 0: not started from. `kind` is a name of <os><boot dev=>, `first` says that this is its first
-// device.
-static guint
-boot_index(const Builder *b, const DomainDeviceInfo *info, const char *kind, gboolean first)
+guint
+emulator_boot_index(const DomainDef *def, const DomainDeviceInfo *info, const char *kind, gboolean first)
 {
-    for (guint i = 0; first && i < b->def->boot_devices->len; i++)
-        if (g_str_equal(g_ptr_array_index(b->def->boot_devices, i), kind))
+    for (guint i = 0; first && i < def->boot_devices->len; i++)
+        if (g_str_equal(g_ptr_array_index(def->boot_devices, i), kind))
             return i + 1;
     return info->boot_order;
 }
@@ -229,7 +228,8 @@ disk_device_new(const Builder *b, guint index)
         set_text(device, "werror", enospc ? "enospc" : disk->error_policy);
         set_text(device, "rerror", enospc ? "report" : disk->error_policy);
     }
-    set_boot_index(device, boot_index(b, &disk->info, cdrom ? "cdrom" : "hd", is_first_disk(b->def, index)));
+    const char *kind = cdrom ? "cdrom" : "hd";
+    set_boot_index(device, emulator_boot_index(b->def, &disk->info, kind, is_first_disk(b->def, index)));
     return device;
 }
 
@@ -282,15 +282,6 @@ set_features(json_t *device, const DomainNicFeatures *features)
     json_object_set_new(device, "guest_announce", json_false());
 }
 
-static const char *
-nic_driver(const DomainInterface *interface)
-{
-    static const char *const emulated[] = {"e1000", "e1000e", "rtl8139", NULL};
-    if (g_str_equal(interface->model, "virtio"))
-        return "virtio-net-pci";
-    return g_strv_contains(emulated, interface->model) ? interface->model : NULL;
-}
-
 char *
 emulator_chardev(const char *alias)
 {
@@ -324,16 +315,16 @@ static gboolean
 add_interface(Builder *b, guint index, GError **error)
 {
     const DomainInterface *interface = g_ptr_array_index(b->def->interfaces, index);
-    const char *driver = nic_driver(interface);
-    if (!driver)
+    const EmulatorNic *nic = emulator_nic_find(interface->model);
+    if (!nic)
         return unsupported(error, "element <interface>: model '%s' is not supported", interface->model);
-    gboolean virtio = g_str_equal(driver, "virtio-net-pci");
+    gboolean virtio = g_str_equal(nic->model, "virtio");
     if (interface->mtu && !virtio)
         return unsupported(error, "element <mtu>: only virtio NICs can have it");
     g_autofree char *netdev = g_strdup_printf("host%s", interface->info.alias);
     g_autofree char *mac = domain_mac_format(interface->mac);
     add_netdev(b, interface, index, netdev);
-    json_t *device = device_new(driver, interface->info.alias);
+    json_t *device = device_new(nic->device, interface->info.alias);
     if (virtio)
         set_features(device, &interface->features);
     // The emulator would agree to what the guest changes at run time and not tell who serves it.
@@ -343,7 +334,7 @@ add_interface(Builder *b, guint index, GError **error)
         json_object_set_new(device, "host_mtu", json_integer(interface->mtu));
     set_text(device, "netdev", netdev);
     set_text(device, "mac", mac);
-    guint boot = boot_index(b, &interface->info, "network", index == 0);
+    guint boot = emulator_nic_boot_index(b->def, index);
     set_boot_index(device, boot);
     // The option ROM is a file of the host's, and its size is part of what both ends of a move must agree on:
     // only a NIC that the guest starts from gets it.

@@ -2,54 +2,50 @@
 // The firmware that an emulator gives a guest, by content: it is part of what the guest is.
 #include "emulator/firmware.h"
 
-#include <string.h>
+#include <sys/stat.h>
 
 #include "base/error.h"
+#include "emulator/image.h"
+#include "emulator/nic.h"
 
-// Source: the file names are QEMU's, of the PC machines and of the NICs' boot code.
+// Source: the file names are QEMU's, of the PC machines.
 #define BIOS       "bios-256k.bin"
 #define VAPIC      "kvmvapic.bin"
 #define LINUX_BOOT "linuxboot_dma.bin"
 
-static const struct {
-    const char *model, *file;
-} nic_roms[] = {
-    {"virtio", "efi-virtio.rom"},
-    {"e1000", "efi-e1000.rom"},
-    {"e1000e", "efi-e1000e.rom"},
-    {"rtl8139", "efi-rtl8139.rom"},
-};
+static json_t *
+describe_path(const char *path, const char *cache_directory)
+{
+    struct stat facts;
+    g_autofree char *sha256 = stat(path, &facts) == 0 ? image_sha256(path, cache_directory, NULL) : NULL;
+    return sha256 ? json_pack("{s:I, s:s}", "size", (json_int_t) facts.st_size, "sha256", sha256) : NULL;
+}
 
 static void
-describe_file(json_t *files, const char *const *directories, const char *name)
+describe_file(json_t *files, const char *const *directories, const char *name, const char *cache_directory)
 {
-    for (; directories && *directories; directories++) {
+    json_t *file = NULL;
+    for (; !file && directories && *directories; directories++) {
         g_autofree char *path = g_build_filename(*directories, name, NULL);
-        g_autofree char *bytes = NULL;
-        gsize size;
-        if (!g_file_get_contents(path, &bytes, &size, NULL))
-            continue;
-        g_autofree char *sha256 =
-            g_compute_checksum_for_data(G_CHECKSUM_SHA256, (const guchar *) bytes, size);
-        json_object_set_new(files, name,
-                            json_pack("{s:I, s:s}", "size", (json_int_t) size, "sha256", sha256));
-        return;
+        file = describe_path(path, cache_directory);
     }
+    if (file)
+        json_object_set_new(files, name, file);
 }
 
 json_t *
-emulator_firmware_describe(const char *const *directories, const DomainDef *def)
+emulator_firmware_describe(const char *const *directories, const DomainDef *def, const char *cache_directory)
 {
     json_t *files = json_object();
-    describe_file(files, directories, BIOS);
-    describe_file(files, directories, VAPIC);
+    describe_file(files, directories, BIOS, cache_directory);
+    describe_file(files, directories, VAPIC, cache_directory);
     if (def->kernel)
-        describe_file(files, directories, LINUX_BOOT);
+        describe_file(files, directories, LINUX_BOOT, cache_directory);
     for (guint i = 0; i < def->interfaces->len; i++) {
         const DomainInterface *interface = g_ptr_array_index(def->interfaces, i);
-        for (gsize j = 0; j < G_N_ELEMENTS(nic_roms); j++)
-            if (g_strcmp0(interface->model, nic_roms[j].model) == 0)
-                describe_file(files, directories, nic_roms[j].file);
+        const EmulatorNic *nic = emulator_nic_find(interface->model);
+        if (nic && emulator_nic_boot_index(def, i))
+            describe_file(files, directories, nic->rom, cache_directory);
     }
     return files;
 }

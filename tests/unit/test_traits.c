@@ -211,13 +211,14 @@ test_firmware(void **state)
     char *directory = test_directory_new();
     g_autofree char *first = g_build_filename(directory, "first", NULL);
     g_autofree char *second = g_build_filename(directory, "second", NULL);
+    g_autofree char *cache = g_build_filename(directory, "cache", NULL);
     const char *const both[] = {first, second, NULL}, *const one[] = {second, NULL};
     g_autoptr(GError) error = NULL;
     g_autoptr(DomainDef) def = domain_def_parse(
         "<domain type='qemu'><name>web</name><memory>1024</memory><vcpu>1</vcpu><os><type>hvm</type></os>"
-        "<devices><interface type='network'><source network='default'/><model "
-        "type='e1000'/></interface></devices>"
-        "</domain>",
+        "<devices><interface type='network'><source network='default'/><model type='e1000'/>"
+        "<boot order='1'/></interface><interface type='network'><source network='default'/>"
+        "<model type='vmxnet3'/></interface></devices></domain>",
         &error);
     assert_non_null(def);
     g_mkdir(first, 0700);
@@ -226,9 +227,10 @@ test_firmware(void **state)
     put(second, "bios-256k.bin", "BIOS");
     put(second, "efi-e1000.rom", "nic");
     put(second, "efi-virtio.rom", "of a NIC that the guest has not");
+    put(second, "efi-vmxnet3.rom", "of a NIC that the guest is not started from");
     put(second, "linuxboot_dma.bin", "of a kernel that the guest has not");
-    g_autoptr(json_t) here = emulator_firmware_describe(both, def);
-    g_autoptr(json_t) there = emulator_firmware_describe(one, def);
+    g_autoptr(json_t) here = emulator_firmware_describe(both, def, cache);
+    g_autoptr(json_t) there = emulator_firmware_describe(one, def, cache);
     assert_int_equal(json_object_size(here), 2);
     assert_int_equal(size_in(here, "efi-e1000.rom"), 3);
     assert_true(emulator_firmware_agrees(here, here, FALSE, &error));
@@ -237,11 +239,56 @@ test_firmware(void **state)
     refused(here, there, FALSE, "bios-256k.bin");
     assert_true(emulator_firmware_agrees(here, there, TRUE, &error));
     put(second, "bios-256k.bin", "longer");
-    g_autoptr(json_t) longer = emulator_firmware_describe(one, def);
+    g_autoptr(json_t) longer = emulator_firmware_describe(one, def, cache);
     refused(here, longer, TRUE, "has 4 bytes");
     json_object_del(longer, "efi-e1000.rom");
     json_object_set(longer, "bios-256k.bin", json_object_get(here, "bios-256k.bin"));
     refused(here, longer, TRUE, "efi-e1000.rom");
+    test_directory_free(directory);
+}
+
+static const char *
+digest_in(const json_t *files, const char *name)
+{
+    return json_string_value(json_object_get(json_object_get(files, name), "sha256"));
+}
+
+// The cache's only file, once a file that has just been written counts as settled; caller frees.
+static char *
+wait_cached(const char *const *directories, const DomainDef *def, const char *cache)
+{
+    for (int i = 0; i < 200; i++, g_usleep(20000)) {
+        g_autoptr(json_t) files = emulator_firmware_describe(directories, def, cache);
+        g_autoptr(GDir) cached = g_dir_open(cache, 0, NULL);
+        const char *name = cached ? g_dir_read_name(cached) : NULL;
+        if (files && name)
+            return g_build_filename(cache, name, NULL);
+    }
+    fail_msg("no checksum is ever cached");
+    return NULL;
+}
+
+// A start must not wait for what an earlier one has read.
+static void
+test_firmware_is_read_once(void **state)
+{
+    (void) state;
+    char *directory = test_directory_new();
+    g_autofree char *cache = g_build_filename(directory, "cache", NULL);
+    g_autofree char *content = NULL;
+    g_autofree char *lie = g_strnfill(64, '0');
+    const char *const directories[] = {directory, NULL};
+    g_autoptr(DomainDef) def = with_nic("");
+    put(directory, "bios-256k.bin", "bios");
+    g_autoptr(json_t) before = emulator_firmware_describe(directories, def, cache);
+    g_autofree char *file = wait_cached(directories, def, cache);
+    assert_true(g_file_get_contents(file, &content, NULL, NULL));
+    char *at = strstr(content, digest_in(before, "bios-256k.bin"));
+    assert_non_null(at);
+    memcpy(at, lie, strlen(lie));
+    assert_true(g_file_set_contents(file, content, -1, NULL));
+    g_autoptr(json_t) after = emulator_firmware_describe(directories, def, cache);
+    assert_string_equal(digest_in(after, "bios-256k.bin"), lie);
     test_directory_free(directory);
 }
 
@@ -298,6 +345,7 @@ main(void)
         cmocka_unit_test(test_lost_stores),
         cmocka_unit_test(test_unlike_hosts),
         cmocka_unit_test(test_firmware),
+        cmocka_unit_test(test_firmware_is_read_once),
         cmocka_unit_test(test_firmware_in_json),
         cmocka_unit_test(test_cures),
         cmocka_unit_test(test_nics),
