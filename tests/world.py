@@ -26,6 +26,7 @@ class World:
         self.usable = False
         self.spoilt = False  # by a test that passed
         self.nic = ''  # a <driver> for the next guest's NIC
+        self.model = 'virtio'  # of that NIC
 
     @property
     def destination(self):
@@ -84,6 +85,7 @@ class World:
     def definition(self, disk, blocks):
         xml = self.lab.domain_xml(disk=disk, memory_mib=128, file_mib=8,
                                   options='quasar.memory=4:1000 quasar.disk=1048576:%d' % blocks)
+        xml = xml.replace('<model type="virtio"/>', '<model type="%s"/>' % self.model)
         return xml.replace('</interface>', self.nic + '</interface>')
 
     def small_disk(self, base):

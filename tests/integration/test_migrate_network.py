@@ -195,13 +195,13 @@ def test_no_frame_is_lost(world, pinger, how):
     assert_nothing_lost(world, pinger, how, moves)
 
 
-@pytest.fixture
-def stream_world(world):
+@pytest.fixture(params=['virtio', 'vmxnet3'])
+def stream_world(world, request):
     """A guest whose NIC is the emulator's stream, as where vhost-user cannot be had."""
-    world.nic = '<driver name="qemu"/>'
+    world.nic, world.model = '<driver name="qemu"/>' if request.param == 'virtio' else '', request.param
     world.reset()
     yield world
-    world.nic = ''
+    world.nic, world.model = '', 'virtio'
     world.spoilt = True
 
 
@@ -209,8 +209,10 @@ def test_no_frame_is_lost_by_the_stream(stream_world, pinger):
     def moves():
         for _ in range(2):
             stream_world.move()
-    assert_nothing_lost(stream_world, pinger, 'stream', moves)
-    assert "<driver name='qemu'>" in stream_world.lab.virsh(stream_world.source, 'dumpxml', 'web').stdout
+    assert_nothing_lost(stream_world, pinger, 'stream of ' + stream_world.model, moves)
+    shown = stream_world.lab.virsh(stream_world.source, 'dumpxml', 'web').stdout
+    assert "<model type='%s'/>" % stream_world.model in shown
+    assert "<driver name='vhost'" not in shown
 
 
 def test_no_frame_of_a_flood_is_lost(world):
