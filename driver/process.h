@@ -64,7 +64,7 @@ typedef struct {
     const EmulatorTraits *source; // the emulator that runs it there
     const char *machine;          // its versioned machine type
     gboolean paused;              // its vCPUs stand
-    gboolean unsafe;              // it may get other firmware
+    gboolean unsafe;              // it may get other firmware, and time of another rate
 } ProcessArrival;
 
 // Whether a guest of this definition may come so to the emulator that it would have here; nothing is started.

@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "emulator/firmware.h"
 #include "emulator/portable.h"
+#include "emulator/timebase.h"
 
 static gboolean
 check_machine(const EmulatorProbe *probe, const DomainDef *def, const ProcessArrival *arrival, GError **error)
@@ -36,7 +37,8 @@ process_check_arrival(Driver *driver, const DomainDef *def, const ProcessArrival
         return FALSE;
     g_autoptr(json_t) firmware =
         emulator_firmware_describe((const char *const *) probe->directories, def, driver->cache_dir);
-    return emulator_traits_may_move(source, probe->traits, def->machine, tcg, arrival->paused, error) &&
+    return emulator_traits_may_move(source, probe->traits, tcg, arrival->paused, error) &&
+           emulator_time_agrees(source, probe->traits, def, arrival->unsafe, error) &&
            emulator_nics_may_move(source, probe->traits, def, error) &&
            emulator_firmware_agrees(source->firmware, firmware, arrival->unsafe, error);
 }

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "emulator/monitor.h"
+#include "emulator/ticks.h"
 
 // The bundled emulator has an object type for each of its patches, quasar-patch-NAME, and one that tells
 // where it runs, quasar-host-ARCH-ORDER-PAGESIZE (emulator/patches/room/host.c).
@@ -36,6 +37,7 @@ traits_of_this_host(guint major)
     traits->arch = g_strdup(uname(&names) == 0 ? names.machine : "unknown");
     traits->big_endian = G_BYTE_ORDER == G_BIG_ENDIAN;
     traits->page_size = (guint) sysconf(_SC_PAGESIZE);
+    traits->ticks_hz = emulator_ticks_hz();
     traits->patches = g_ptr_array_new_with_free_func(g_free);
     return traits;
 }
@@ -48,6 +50,9 @@ take_host(EmulatorTraits *traits, const char *text)
     if (g_strv_length(parts) != 3 ||
         !g_ascii_string_to_unsigned(parts[2], 10, 512, 1 << 24, &page_size, NULL))
         return;
+    // Nothing is known of the counter that an emulated host has.
+    if (!g_str_equal(traits->arch, parts[0]))
+        traits->ticks_hz = 0;
     g_free(traits->arch);
     traits->arch = g_strdup(parts[0]);
     traits->big_endian = g_str_equal(parts[1], "big");
@@ -107,10 +112,10 @@ emulator_traits_to_json(const EmulatorTraits *traits)
     json_t *patches = json_array();
     for (guint i = 0; i < traits->patches->len; i++)
         json_array_append_new(patches, json_string(g_ptr_array_index(traits->patches, i)));
-    return json_pack("{s:s, s:b, s:i, s:i, s:o, s:I, s:O*}", "arch", traits->arch, "big-endian",
+    return json_pack("{s:s, s:b, s:i, s:i, s:o, s:I, s:I, s:O*}", "arch", traits->arch, "big-endian",
                      traits->big_endian, "page-size", (int) traits->page_size, "major", (int) traits->major,
-                     "patches", patches, "ram-kib", (json_int_t) traits->ram_kib, "firmware",
-                     traits->firmware);
+                     "patches", patches, "ram-kib", (json_int_t) traits->ram_kib, "ticks-hz",
+                     (json_int_t) traits->ticks_hz, "firmware", traits->firmware);
 }
 
 EmulatorTraits *
@@ -119,13 +124,13 @@ emulator_traits_from_json(json_t *object)
     const char *arch = NULL;
     int big_endian = 0, page_size = 0, major = 0;
     json_t *patches = NULL, *firmware = NULL, *patch;
-    json_int_t ram_kib = 0;
+    json_int_t ram_kib = 0, ticks_hz = 0;
     size_t i;
     if (!object ||
-        json_unpack(object, "{s:s, s:b, s:i, s:i, s:o, s:I, s?O}", "arch", &arch, "big-endian", &big_endian,
-                    "page-size", &page_size, "major", &major, "patches", &patches, "ram-kib", &ram_kib,
-                    "firmware", &firmware) < 0 ||
-        page_size <= 0 || major < 0 || ram_kib < 0) {
+        json_unpack(object, "{s:s, s:b, s:i, s:i, s:o, s:I, s?I, s?O}", "arch", &arch, "big-endian",
+                    &big_endian, "page-size", &page_size, "major", &major, "patches", &patches, "ram-kib",
+                    &ram_kib, "ticks-hz", &ticks_hz, "firmware", &firmware) < 0 ||
+        page_size <= 0 || major < 0 || ram_kib < 0 || ticks_hz < 0) {
         json_decref(firmware);
         return NULL;
     }
@@ -136,6 +141,7 @@ emulator_traits_from_json(json_t *object)
     traits->page_size = (guint) page_size;
     traits->major = (guint) major;
     traits->ram_kib = (guint64) ram_kib;
+    traits->ticks_hz = (guint64) ticks_hz;
     traits->patches = g_ptr_array_new_with_free_func(g_free);
     json_array_foreach(patches, i, patch) if (json_is_string(patch))
         g_ptr_array_add(traits->patches, g_strdup(json_string_value(patch)));
@@ -152,8 +158,7 @@ const EmulatorCure emulator_cures[] = {
     {"true-dirty-tracking", "emulated guests get 8 KiB more memory, as others lose stores in a live move"},
     {"host-byte-order", "no guest moves to or from a host of the other byte order"},
     {"host-page-size", "no guest moves to or from a host of another page size"},
-    {"guest-time", "an emulated guest moves between hosts of one architecture only, and its time depends on "
-                   "the host's clock rate"},
+    {"guest-time", "an emulated guest moves between hosts of one architecture and clock rate only"},
     {"rtc-timers", "alarms of a guest's RTC stay in the time of the host that it came from"},
     {"vhost-interrupts", "virtio NICs have no offloads, and a move may lose frames of a flood"},
     {"vhost-features", "virtio NICs have no offloads, or one might stay silent after a move"},
@@ -201,8 +206,8 @@ both_have(const EmulatorTraits *source, const EmulatorTraits *destination, const
 }
 
 gboolean
-emulator_traits_may_move(const EmulatorTraits *source, const EmulatorTraits *destination, const char *machine,
-                         gboolean tcg, gboolean paused, GError **error)
+emulator_traits_may_move(const EmulatorTraits *source, const EmulatorTraits *destination, gboolean tcg,
+                         gboolean paused, GError **error)
 {
     if (tcg && !paused && emulator_traits_loses_stores(source) && source->ram_kib % WORD_KIB == 0)
         return refuse(
@@ -219,17 +224,8 @@ emulator_traits_may_move(const EmulatorTraits *source, const EmulatorTraits *des
             error,
             "the hosts' page sizes differ (%u, %u bytes), which only Quasar's emulator on both supports",
             source->page_size, destination->page_size);
-    if (g_str_equal(source->arch, destination->arch))
-        return TRUE;
-    if (!tcg)
+    if (!tcg && !g_str_equal(source->arch, destination->arch))
         return refuse(error, "the hosts' CPUs differ (%s, %s) and the guest is not emulated", source->arch,
                       destination->arch);
-    // The name is what both ends check; the plain machine types count time by the host's clock.
-    if (!strstr(machine, "-quasar-") || !both_have(source, destination, "guest-time"))
-        return refuse(
-            error,
-            "the hosts' CPUs differ (%s, %s), so time would run at another rate in a guest of machine "
-            "'%s'; the machines whose names hold 'quasar' do not have that fault",
-            source->arch, destination->arch, machine);
     return TRUE;
 }

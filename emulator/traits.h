@@ -13,6 +13,7 @@ struct EmulatorTraits {
     gboolean big_endian;
     guint page_size;    // of that host, bytes
     guint major;        // the emulator's version
+    guint64 ticks_hz;   // of that host's time stamp counter (emulator/ticks.h); 0: not known
     GPtrArray *patches; // char *, names of ours that it carries (emulator/patches/series); empty: not ours
     guint64 ram_kib;    // that its guest was given; 0: it runs none
     json_t *firmware;   // that its guest was given (emulator/firmware.h); NULL: not told
@@ -53,7 +54,8 @@ gboolean emulator_traits_loses_stores(const EmulatorTraits *traits);
 // our patch, and of later ones none has been tried.
 gboolean emulator_traits_serves_vhost(const EmulatorTraits *traits);
 
-// Whether a guest of this machine type may move, live unless `paused`. VIR_ERR_OPERATION_UNSUPPORTED says why
-// not and what to do. `tcg`: the guest is emulated. Firmware is emulator_firmware_agrees()'s.
+// Whether a guest may move, live unless `paused`, as far as the hosts themselves go.
+// VIR_ERR_OPERATION_UNSUPPORTED says why not and what to do. `tcg`: the guest is emulated. Firmware is
+// emulator_firmware_agrees()'s, time is emulator_time_agrees()'s.
 gboolean emulator_traits_may_move(const EmulatorTraits *source, const EmulatorTraits *destination,
-                                  const char *machine, gboolean tcg, gboolean paused, GError **error);
+                                  gboolean tcg, gboolean paused, GError **error);

@@ -14,6 +14,8 @@
 #include "base/error.h"
 #include "emulator/firmware.h"
 #include "emulator/portable.h"
+#include "emulator/ticks.h"
+#include "emulator/timebase.h"
 #include "emulator/traits.h"
 #include "tests/unit/files.h"
 
@@ -45,13 +47,12 @@ make(guint major, guint64 ram_kib, const char *host, ...)
         "quasar-patch-guest-time", NULL
 
 static void
-check(EmulatorTraits *source, EmulatorTraits *destination, const char *machine, gboolean tcg, gboolean paused,
-      const char *reason)
+check(EmulatorTraits *source, EmulatorTraits *destination, gboolean tcg, gboolean paused, const char *reason)
 {
     g_autoptr(EmulatorTraits) own_source = source;
     g_autoptr(EmulatorTraits) own_destination = destination;
     g_autoptr(GError) error = NULL;
-    gboolean may = emulator_traits_may_move(source, destination, machine, tcg, paused, &error);
+    gboolean may = emulator_traits_may_move(source, destination, tcg, paused, &error);
     assert_int_equal(may, reason == NULL);
     if (!reason)
         return;
@@ -89,6 +90,7 @@ test_json(void **state)
 {
     (void) state;
     g_autoptr(EmulatorTraits) traits = make(7, 131080, S390X, ALL);
+    traits->ticks_hz = 2596120000;
     g_autoptr(json_t) object = emulator_traits_to_json(traits);
     g_autoptr(EmulatorTraits) back = emulator_traits_from_json(object);
     assert_string_equal(back->arch, "s390x");
@@ -97,7 +99,12 @@ test_json(void **state)
     assert_int_equal(back->major, 7);
     assert_int_equal(back->ram_kib, 131080);
     assert_int_equal(back->patches->len, 4);
+    assert_int_equal(back->ticks_hz, 2596120000);
     assert_null(back->firmware);
+    // A host that does not tell it.
+    json_object_del(object, "ticks-hz");
+    g_autoptr(EmulatorTraits) older = emulator_traits_from_json(object);
+    assert_int_equal(older->ticks_hz, 0);
     json_object_set_new(object, "page-size", json_integer(0));
     assert_null(emulator_traits_from_json(object));
     json_object_del(object, "page-size");
@@ -109,27 +116,93 @@ static void
 test_lost_stores(void **state)
 {
     (void) state;
-    check(make(7, 131072, X86, NULL), make(7, 0, X86, NULL), PLAIN, TRUE, FALSE, "loses stores");
-    check(make(7, 131072, X86, NULL), make(7, 0, X86, ALL), PLAIN, TRUE, FALSE, "loses stores");
+    check(make(7, 131072, X86, NULL), make(7, 0, X86, NULL), TRUE, FALSE, "loses stores");
+    check(make(7, 131072, X86, NULL), make(7, 0, X86, ALL), TRUE, FALSE, "loses stores");
     // Its vCPUs stand, another size, KVM, the patch at the source, a version that has it right.
-    check(make(7, 131072, X86, NULL), make(7, 0, X86, NULL), PLAIN, TRUE, TRUE, NULL);
-    check(make(7, 131080, X86, NULL), make(7, 0, X86, NULL), PLAIN, TRUE, FALSE, NULL);
-    check(make(7, 131072, X86, NULL), make(7, 0, X86, NULL), PLAIN, FALSE, FALSE, NULL);
-    check(make(7, 131072, X86, ALL), make(7, 0, X86, NULL), PLAIN, TRUE, FALSE, NULL);
-    check(make(9, 131072, X86, NULL), make(9, 0, X86, NULL), PLAIN, TRUE, FALSE, NULL);
+    check(make(7, 131072, X86, NULL), make(7, 0, X86, NULL), TRUE, TRUE, NULL);
+    check(make(7, 131080, X86, NULL), make(7, 0, X86, NULL), TRUE, FALSE, NULL);
+    check(make(7, 131072, X86, NULL), make(7, 0, X86, NULL), FALSE, FALSE, NULL);
+    check(make(7, 131072, X86, ALL), make(7, 0, X86, NULL), TRUE, FALSE, NULL);
+    check(make(9, 131072, X86, NULL), make(9, 0, X86, NULL), TRUE, FALSE, NULL);
 }
 
 static void
 test_unlike_hosts(void **state)
 {
     (void) state;
-    check(make(7, 131072, X86, ALL), make(7, 0, S390X, ALL), QUASAR, TRUE, FALSE, NULL);
-    check(make(7, 131072, PPC64K, ALL), make(7, 0, X86, ALL), QUASAR, TRUE, FALSE, NULL);
-    check(make(7, 131072, X86, ALL), make(7, 0, S390X, NULL), QUASAR, TRUE, FALSE, "byte orders differ");
-    check(make(7, 131080, PPC64K, NULL), make(7, 0, X86, ALL), QUASAR, TRUE, FALSE, "page sizes differ");
-    check(make(7, 131072, X86, ALL), make(7, 0, S390X, ALL), PLAIN, TRUE, FALSE, "another rate");
-    check(make(7, 131072, X86, ALL), make(7, 0, ARM64, TIMELESS), QUASAR, TRUE, FALSE, "another rate");
-    check(make(7, 131072, X86, ALL), make(7, 0, S390X, ALL), QUASAR, FALSE, FALSE, "not emulated");
+    check(make(7, 131072, X86, ALL), make(7, 0, S390X, ALL), TRUE, FALSE, NULL);
+    check(make(7, 131072, PPC64K, ALL), make(7, 0, X86, ALL), TRUE, FALSE, NULL);
+    check(make(7, 131072, X86, ALL), make(7, 0, S390X, NULL), TRUE, FALSE, "byte orders differ");
+    check(make(7, 131080, PPC64K, NULL), make(7, 0, X86, ALL), TRUE, FALSE, "page sizes differ");
+    check(make(7, 131072, X86, ALL), make(7, 0, S390X, ALL), FALSE, FALSE, "not emulated");
+}
+
+static void
+check_time(EmulatorTraits *source, EmulatorTraits *destination, const char *machine, gboolean unsafe,
+           const char *reason)
+{
+    g_autoptr(EmulatorTraits) own_source = source;
+    g_autoptr(EmulatorTraits) own_destination = destination;
+    g_autoptr(DomainDef) def = domain_def_new();
+    g_autoptr(GError) error = NULL;
+    def->virt_type = DOMAIN_VIRT_QEMU;
+    def->machine = g_strdup(machine);
+    gboolean agrees = emulator_time_agrees(source, destination, def, unsafe, &error);
+    assert_int_equal(agrees, reason == NULL);
+    if (!reason)
+        return;
+    assert_int_equal(error->code, VIR_ERR_OPERATION_UNSUPPORTED);
+    assert_non_null(strstr(error->message, reason));
+    // It is the emulator that lets its host's counter through; hardware is another matter.
+    def->virt_type = DOMAIN_VIRT_KVM;
+    assert_true(emulator_time_agrees(source, destination, def, unsafe, NULL));
+}
+
+static EmulatorTraits *
+ticking(EmulatorTraits *traits, guint64 hz)
+{
+    traits->ticks_hz = hz;
+    return traits;
+}
+
+static void
+test_time_between_architectures(void **state)
+{
+    (void) state;
+    check_time(make(7, 0, X86, ALL), make(7, 0, S390X, ALL), QUASAR, FALSE, NULL);
+    check_time(make(7, 0, X86, ALL), make(7, 0, S390X, ALL), PLAIN, FALSE, "another rate");
+    check_time(make(7, 0, X86, ALL), make(7, 0, S390X, ALL), PLAIN, TRUE, "another rate");
+    check_time(make(7, 0, X86, ALL), make(7, 0, ARM64, TIMELESS), QUASAR, FALSE, "another rate");
+}
+
+static void
+test_time_between_rates(void **state)
+{
+    (void) state;
+    const guint64 slow = 2596120000, near = 2597000000, fast = 2598000000;
+#define HOST(hz) ticking(make(7, 0, X86, ALL), hz)
+    check_time(HOST(slow), HOST(fast), PLAIN, FALSE, "2596.1 and 2598.0 MHz");
+    check_time(HOST(fast), HOST(slow), PLAIN, FALSE, "--unsafe");
+    check_time(HOST(slow), HOST(fast), PLAIN, TRUE, NULL);
+    // What NTP in the guest makes good, another time base, a rate that nobody knows.
+    check_time(HOST(slow), HOST(near), PLAIN, FALSE, NULL);
+    check_time(HOST(slow), HOST(fast), QUASAR, FALSE, NULL);
+    check_time(HOST(0), HOST(fast), PLAIN, FALSE, NULL);
+    check_time(HOST(slow), HOST(0), PLAIN, FALSE, NULL);
+#undef HOST
+}
+
+static void
+test_rate_of_this_host(void **state)
+{
+    (void) state;
+    const guint64 hz = emulator_ticks_hz();
+    g_autoptr(EmulatorTraits) here = make(7, 0, NULL, NULL);
+    g_autoptr(EmulatorTraits) foreign = make(7, 0, "quasar-host-none-big-4096", NULL);
+    assert_true(hz == 0 || (hz > 100000000 && hz < G_GUINT64_CONSTANT(100000000000)));
+    assert_int_equal(emulator_ticks_hz(), hz);
+    assert_int_equal(here->ticks_hz, hz);
+    assert_int_equal(foreign->ticks_hz, 0);
 }
 
 static DomainDef *
@@ -344,6 +417,9 @@ main(void)
         cmocka_unit_test(test_json),
         cmocka_unit_test(test_lost_stores),
         cmocka_unit_test(test_unlike_hosts),
+        cmocka_unit_test(test_time_between_architectures),
+        cmocka_unit_test(test_time_between_rates),
+        cmocka_unit_test(test_rate_of_this_host),
         cmocka_unit_test(test_firmware),
         cmocka_unit_test(test_firmware_is_read_once),
         cmocka_unit_test(test_firmware_in_json),
