@@ -12,6 +12,7 @@
 
 #include "base/error.h"
 #include "driver/process.h"
+#include "emulator/arch.h"
 #include "emulator/bundled.h"
 #include "emulator/probe.h"
 #include "xml/capabilities.h"
@@ -104,19 +105,20 @@ node_uuid(void)
     return domain_uuid_format(bytes);
 }
 
-// `emulator` NULL: the one that a domain gets which names none.
+// `emulator` NULL: the one that a domain of this architecture gets which names none.
 static EmulatorProbe *
-node_probe(Driver *driver, const char *emulator, GError **error)
+node_probe(Driver *driver, const char *emulator, const char *arch, GError **error)
 {
     const EmulatorUser user = process_emulator_user(driver);
+    const char *path = emulator ? emulator : emulator_default(arch, error);
 
-    return emulator_probe(emulator ? emulator : emulator_default(), &user, driver->cache_dir, error);
+    return path ? emulator_probe(path, &user, driver->cache_dir, error) : NULL;
 }
 
 gulong
 node_emulator_version(Driver *driver, GError **error)
 {
-    g_autoptr(EmulatorProbe) probe = node_probe(driver, NULL, error);
+    g_autoptr(EmulatorProbe) probe = node_probe(driver, NULL, NULL, error);
 
     return probe ? emulator_probe_version(probe) : 0;
 }
@@ -143,16 +145,65 @@ node_machines(const EmulatorProbe *probe)
     return machines;
 }
 
+// What the capabilities say of guests, and what they borrow it from.
+typedef struct {
+    GArray *guests;      // CapabilitiesGuest
+    GPtrArray *probes;   // EmulatorProbe
+    GPtrArray *machines; // GArray of CapabilitiesMachine
+} NodeGuests;
+
+static void
+node_add_guest(NodeGuests *node, const EmulatorArch *arch, EmulatorProbe *probe, gboolean kvm)
+{
+    GArray *machines = node_machines(probe);
+    const CapabilitiesGuest guest = {
+        .arch = arch->name,
+        .wordsize = arch->wordsize,
+        .emulator = probe->path,
+        .has_kvm = kvm,
+        .machines = (const CapabilitiesMachine *) machines->data,
+        .n_machines = machines->len,
+    };
+
+    g_array_append_val(node->guests, guest);
+    g_ptr_array_add(node->machines, machines);
+    g_ptr_array_add(node->probes, probe);
+}
+
+// Only architectures whose emulator is there.
+static NodeGuests
+node_guests(Driver *driver)
+{
+    const gboolean kvm = process_kvm_usable(driver, NULL);
+    NodeGuests node = {
+        .guests = g_array_new(FALSE, TRUE, sizeof(CapabilitiesGuest)),
+        .probes = g_ptr_array_new_with_free_func((GDestroyNotify) emulator_probe_unref),
+        .machines = g_ptr_array_new_with_free_func((GDestroyNotify) g_array_unref),
+    };
+
+    for (gsize i = 0; i < emulator_n_archs; i++) {
+        const EmulatorArch *arch = &emulator_archs[i];
+        g_autoptr(GError) error = NULL;
+        if (!emulator_default(arch->name, NULL))
+            continue;
+        EmulatorProbe *probe = node_probe(driver, NULL, arch->name, &error);
+        if (probe)
+            node_add_guest(&node, arch, probe, kvm);
+        else
+            g_warning("no guests of arch '%s' in the capabilities: %s", arch->name, error->message);
+    }
+    return node;
+}
+
 char *
 node_capabilities(Driver *driver)
 {
-    g_autoptr(GError) error = NULL;
-    g_autoptr(EmulatorProbe) probe = node_probe(driver, NULL, &error);
-    g_autoptr(GArray) machines = probe ? node_machines(probe) : NULL;
+    NodeGuests node = node_guests(driver);
+    g_autoptr(GArray) guests = node.guests;
+    g_autoptr(GPtrArray) probes = node.probes, machines = node.machines;
     g_autofree char *uuid = node_uuid();
     g_autofree CapabilitiesCpu *cpus = NULL;
     g_autofree char *label = node_security_label(driver);
-    CapabilitiesGuest guest = {.wordsize = 64};
     virNodeInfo info;
 
     node_info(&info);
@@ -160,7 +211,7 @@ node_capabilities(Driver *driver)
     for (guint i = 0; i < info.cpus; i++)
         cpus[i].id = cpus[i].core = i;
 
-    Capabilities capabilities = {
+    const Capabilities capabilities = {
         .host_uuid = uuid,
         .arch = info.model,
         .sockets = 1,
@@ -170,19 +221,10 @@ node_capabilities(Driver *driver)
         .memory_kib = info.memory,
         .cpus = cpus,
         .n_cpus = info.cpus,
+        .guests = (const CapabilitiesGuest *) guests->data,
+        .n_guests = guests->len,
         .security_label = label,
     };
-    if (probe) {
-        guest.arch = probe->arch;
-        guest.emulator = probe->path;
-        guest.has_kvm = process_kvm_usable(driver, NULL);
-        guest.machines = (const CapabilitiesMachine *) machines->data;
-        guest.n_machines = machines->len;
-        capabilities.guests = &guest;
-        capabilities.n_guests = 1;
-    } else {
-        g_warning("no guests in the capabilities: %s", error->message);
-    }
     return capabilities_format(&capabilities);
 }
 
@@ -239,7 +281,7 @@ node_domain_capabilities(Driver *driver, const char *emulator, const char *arch,
                          emulator);
         return NULL;
     }
-    g_autoptr(EmulatorProbe) probe = node_probe(driver, emulator, error);
+    g_autoptr(EmulatorProbe) probe = node_probe(driver, emulator, arch, error);
     const gboolean kvm = g_strcmp0(virt_type, "kvm") == 0;
 
     if (!probe || !check_wanted("architecture", arch, probe->arch, error) ||

@@ -11,7 +11,6 @@
 #include "driver/process_images.h"
 #include "driver/process_nics.h"
 #include "driver/store.h"
-#include "emulator/bundled.h"
 #include "emulator/command.h"
 #include "emulator/firmware.h"
 #include "emulator/launch.h"
@@ -48,13 +47,11 @@ static char **
 build_command(Domain *domain, const DomainDef *def, const ProcessOptions *options, char **firmware,
               GError **error)
 {
-    const EmulatorUser user = process_emulator_user(domain->driver);
-    const char *binary = def->emulator ? def->emulator : emulator_default();
-    g_autoptr(EmulatorProbe) probe = emulator_probe(binary, &user, domain->driver->cache_dir, error);
+    g_autoptr(EmulatorProbe) probe = process_probe(domain->driver, def, error);
     if (!probe)
         return NULL;
     const EmulatorRun run = {.directory = domain->run_dir,
-                             .binary = binary,
+                             .binary = probe->path,
                              .incoming = options->incoming != NULL,
                              .loses_tcg_stores = probe->loses_tcg_stores,
                              .serves_vhost = emulator_traits_serves_vhost(probe->traits),

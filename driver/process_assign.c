@@ -109,13 +109,14 @@ process_probe(Driver *driver, const DomainDef *def, GError **error)
 {
     const EmulatorUser user = process_emulator_user(driver);
     g_autoptr(GError) problem = NULL;
-    EmulatorProbe *probe = emulator_probe(def->emulator ? def->emulator : emulator_default(), &user,
-                                          driver->cache_dir, &problem);
+    const char *path = def->emulator ? def->emulator : emulator_default(def->arch, error);
+    EmulatorProbe *probe = path ? emulator_probe(path, &user, driver->cache_dir, &problem) : NULL;
+    const char *other = probe || !def->emulator ? NULL : emulator_default(def->arch, NULL);
     if (!probe && def->emulator)
         quasar_set_error(error, VIR_ERR_CONFIG_UNSUPPORTED,
-                         "<emulator> %s of domain '%s' cannot be used: %s; without <emulator> it is %s",
-                         def->emulator, def->name, problem->message, emulator_default());
-    else if (!probe)
+                         "<emulator> %s of domain '%s' cannot be used: %s%s%s", def->emulator, def->name,
+                         problem->message, other ? "; without <emulator> it is " : "", other ? other : "");
+    else if (problem)
         g_propagate_error(error, g_steal_pointer(&problem));
     return probe;
 }

@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/frame.h"
+#include "emulator/arch.h"
 #include "emulator/child.h"
 #include "emulator/qmp.h"
 
@@ -117,9 +118,9 @@ take_machines(EmulatorProbe *probe, json_t *list)
 }
 
 static void
-take_cpu_models(EmulatorProbe *probe, json_t *list)
+take_cpu_models(EmulatorProbe *probe, const char *target, json_t *list)
 {
-    g_autofree char *suffix = g_strdup_printf("-%s-cpu", probe->arch);
+    g_autofree char *suffix = g_strdup_printf("-%s-cpu", target);
     size_t i;
     json_t *item;
     json_array_foreach(list, i, item)
@@ -139,20 +140,21 @@ static EmulatorProbe *
 read_answers(const char *path, gint64 mtime_ns, gint64 size, json_t *answers)
 {
     int major, minor, micro;
-    const char *package, *arch, *directories;
+    const char *package, *target, *directories;
     json_t *machines, *cpu_models, *types;
     if (json_unpack(answers, "{s:{s:{s:i, s:i, s:i}, s:s}, s:{s:s}, s:o, s:o, s:o, s:s}", "query-version",
                     "qemu", "major", &major, "minor", &minor, "micro", &micro, "package", &package,
-                    "query-target", "arch", &arch, "query-machines", &machines, "query-cpu-definitions",
+                    "query-target", "arch", &target, "query-machines", &machines, "query-cpu-definitions",
                     &cpu_models, "qom-list-types", &types, DIRECTORIES, &directories) < 0 ||
         major < 0 || minor < 0 || micro < 0)
         return NULL;
+    const EmulatorArch *arch = emulator_arch_of_target(target);
     EmulatorProbe *probe = g_new0(EmulatorProbe, 1);
     *probe = (EmulatorProbe){
         .path = g_strdup(path),
         .mtime_ns = mtime_ns,
         .size = size,
-        .arch = g_strdup(arch),
+        .arch = g_strdup(arch ? arch->name : target),
         .major = major,
         .minor = minor,
         .micro = micro,
@@ -164,7 +166,7 @@ read_answers(const char *path, gint64 mtime_ns, gint64 size, json_t *answers)
         .refs = 1,
     };
     take_machines(probe, machines);
-    take_cpu_models(probe, cpu_models);
+    take_cpu_models(probe, target, cpu_models);
     probe->loses_tcg_stores = emulator_traits_loses_stores(probe->traits);
     return probe;
 }

@@ -22,7 +22,7 @@ struct EmulatorProbe {
     char *path;
     gint64 mtime_ns;
     gint64 size;
-    char *arch; // x86_64
+    char *arch; // of its guests: x86_64, i686 (emulator/arch.h); another's by the emulator's own name
     guint major, minor, micro;
     char *package;         // the distribution's own version, "" when none
     GPtrArray *machines;   // EmulatorMachine

@@ -16,6 +16,7 @@ SMALL = 'var/lib/libvirt/small'
 class World:
     """A lab's hosts, and one guest that runs on one of them and moves to the next of the route."""
     EMULATOR = 'qemu-system-x86_64'
+    ARCH = 'x86_64'
     ASK_S = 0.05  # between two questions to the guest
 
     def __init__(self, lab):
@@ -83,7 +84,7 @@ class World:
             self.start_daemon(host)
 
     def definition(self, disk, blocks):
-        xml = self.lab.domain_xml(disk=disk, memory_mib=128, file_mib=8,
+        xml = self.lab.domain_xml(disk=disk, memory_mib=128, file_mib=8, arch=self.ARCH,
                                   options='quasar.memory=4:1000 quasar.disk=1048576:%d' % blocks)
         xml = xml.replace('<model type="virtio"/>', '<model type="%s"/>' % self.model)
         return xml.replace('</interface>', self.nic + '</interface>')

@@ -68,6 +68,13 @@ topology_fits(const DomainCpu *cpu, guint vcpus)
     return !given || count == vcpus;
 }
 
+// What every emulator of that architecture has.
+static const char *
+basic_model(const char *arch)
+{
+    return strcmp(arch, "x86_64") == 0 ? "qemu64" : strcmp(arch, "i686") == 0 ? "qemu32" : NULL;
+}
+
 static gboolean
 assign_cpu(DomainDef *def, GError **error)
 {
@@ -76,9 +83,9 @@ assign_cpu(DomainDef *def, GError **error)
         return quasar_set_error(
             error, VIR_ERR_CONFIG_UNSUPPORTED, "%s",
             "element <cpu>: an emulated guest needs a named model, such as qemu64, that every host can give");
-    if (cpu->mode == DOMAIN_CPU_ABSENT && strcmp(def->arch, "x86_64") == 0) {
+    if (cpu->mode == DOMAIN_CPU_ABSENT && basic_model(def->arch)) {
         cpu->mode = DOMAIN_CPU_CUSTOM;
-        cpu->model = g_strdup("qemu64");
+        cpu->model = g_strdup(basic_model(def->arch));
         g_free(cpu->fallback);
         cpu->fallback = g_strdup("forbid");
     }

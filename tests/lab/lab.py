@@ -38,6 +38,10 @@ class LabError(Exception):
     """The lab cannot do what it was asked; the text says why."""
 
 
+class LabMissing(LabError):
+    """What it would take is not to be had here."""
+
+
 def cache_dir():
     return os.path.join(os.environ.get('XDG_CACHE_HOME') or '/var/cache', 'quasar')
 
@@ -51,13 +55,13 @@ def run(*command, **options):
     return result.stdout
 
 
-def built_emulator(arch=None):
+def built_emulator(arch=None, target='x86_64'):
     """The program of this tree's emulator, or of the one that runs here as it would on a host of another architecture;
     None when it has not been built."""
     make = os.path.join(SOURCE, 'emulator', 'build', 'make-emulator')
-    found = subprocess.run([make, '--find'] + (['--host', arch] if arch else []), stdin=subprocess.DEVNULL,
+    found = subprocess.run([make, '--find', '--target', target] + (['--host', arch] if arch else []), stdin=subprocess.DEVNULL,
                            stdout=subprocess.PIPE, universal_newlines=True, check=False).stdout.strip()
-    return os.path.join(found, 'launch' if arch else 'bin/qemu-system-x86_64') if found else None
+    return os.path.join(found, 'launch' if arch else 'bin/qemu-system-' + target) if found else None
 
 
 def start_time(pid):
@@ -417,10 +421,12 @@ class Lab:
         self.down()
 
     # The guest.
-    def guest_files(self):
+    def guest_files(self, arch='x86_64'):
         """Makes the guest (or takes it from the cache), gives it to all hosts; paths as seen inside."""
-        result = subprocess.run([os.path.join(HERE, 'guest')], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        result = subprocess.run([os.path.join(HERE, 'guest'), arch], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                 universal_newlines=True, check=False)
+        if result.returncode == 3:
+            raise LabMissing('the packages of a guest of %s are not to be had' % arch)
         if result.returncode != 0:
             raise LabError('the guest could not be made')
         inside = []
@@ -465,9 +471,9 @@ class Lab:
         os.chmod(path + '.new', 0o755)
         os.rename(path + '.new', path)
 
-    def domain_xml(self, name='web', memory_mib=256, disk=None, options='', file_mib=32):
+    def domain_xml(self, name='web', memory_mib=256, disk=None, options='', file_mib=32, arch='x86_64'):
         """The guest's XML, with the least that a user would write."""
-        kernel, initrd = self.guest_files()
+        kernel, initrd = self.guest_files(arch)
         if self.topology.routed:
             options = 'quasar.gateway=%s quasar.ip6=%s/64 quasar.gateway6=%s %s' % (
                 Topology.gateway(1), self.topology.address6('guest'), Topology.gateway6(1), options)
@@ -478,7 +484,7 @@ class Lab:
   <memory unit="MiB">%d</memory>
   <vcpu>1</vcpu>
   <os>
-    <type arch="x86_64" machine="pc">hvm</type>
+    <type arch="%s" machine="pc">hvm</type>
     <kernel>%s</kernel>
     <initrd>%s</initrd>
     <cmdline>console=ttyS0 quiet quasar.ip=%s/24 quasar.file=%d %s</cmdline>
@@ -491,7 +497,7 @@ class Lab:
     <console type="pty"/>
   </devices>
 </domain>
-''' % (name, memory_mib, kernel, initrd, GUEST_ADDRESS, file_mib, options, disk_xml)
+''' % (name, memory_mib, arch, kernel, initrd, GUEST_ADDRESS, file_mib, options, disk_xml)
 
     def guest_get(self, name, seconds=5):
         """What the guest serves under a name, fetched by the client; None when it does not answer."""

@@ -95,6 +95,19 @@ test_real(void **state)
     assert_ptr_equal(again, probe);
 }
 
+// Its guests' architecture has another name than the emulator's own.
+static void
+test_narrow(void **state)
+{
+    (void) state;
+    g_autofree char *path = g_find_program_in_path("qemu-system-i386");
+    if (!path)
+        skip();
+    g_autoptr(EmulatorProbe) probe = emulator_probe(path, &user, NULL, NULL);
+    assert_string_equal(probe->arch, "i686");
+    assert_true(emulator_probe_has_cpu_model(probe, "qemu32"));
+}
+
 static void
 test_memory_cache(void **state)
 {
@@ -249,9 +262,13 @@ main(void)
         return 77;
     }
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_real),       cmocka_unit_test(test_memory_cache),
-        cmocka_unit_test(test_file_cache), cmocka_unit_test(test_damaged_file_cache),
-        cmocka_unit_test(test_failures),   cmocka_unit_test(test_what_the_user_can_open),
+        cmocka_unit_test(test_real),
+        cmocka_unit_test(test_narrow),
+        cmocka_unit_test(test_memory_cache),
+        cmocka_unit_test(test_file_cache),
+        cmocka_unit_test(test_damaged_file_cache),
+        cmocka_unit_test(test_failures),
+        cmocka_unit_test(test_what_the_user_can_open),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -36,9 +36,11 @@ static gboolean plain_emulator; // one that cannot serve vhost-user
 static DomainDef *
 define(const char *xml, GError **error)
 {
+    static const char *const archs[] = {"x86_64", "i686", NULL};
     guint8 next = 1;
     DomainDefaults defaults = {
         .arch = "x86_64",
+        .archs = archs,
         .emulator = "/usr/bin/qemu-system-x86_64",
         .canonical_machine = canonical_machine,
         .random_bytes = counted_bytes,
