@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "driver/nic_status.h"
 
 static const DomainHooks no_hooks, *hooks = &no_hooks;
 
@@ -49,6 +50,7 @@ domain_unref(Domain *domain)
     g_ptr_array_unref(domain->messages);
     g_clear_pointer(&domain->consoles, g_hash_table_unref);
     json_decref(domain->last_known);
+    nic_status_forget(domain);
     g_free(domain->run_dir);
     g_free(domain->firmware);
     g_free(domain->name);

@@ -64,6 +64,9 @@ struct Domain {
     guint64 last_known_run;       // the run (generation) that it is about
     gint64 emulator_silent_until; // stats.c: it is not asked before that (monotonic us), as it did not answer
 
+    GPtrArray *nics;  // nic_status.c: what is known of each NIC; NULL: nothing yet
+    guint64 nics_run; // the run (generation) that it is about
+
     Job job;
     guint64 max_downtime_ms;
     guint64 max_speed_mib; // MiB/s, 0: no limit

@@ -130,7 +130,7 @@ HANDLER(domain_interface_stats)
     const WireDomainPathArgs *in = args;
     WireDomainInterfaceStatsRet *out = ret;
     g_autoptr(Domain) domain = procedures_domain(call, &in->dom, error);
-    InterfaceStats stats;
+    NicCounters stats;
 
     if (!domain || !stats_interface(domain, in->path, &stats, error))
         return FALSE;
@@ -139,6 +139,7 @@ HANDLER(domain_interface_stats)
     out->rx_drop = (quad_t) stats.rx_dropped;
     out->tx_bytes = (quad_t) stats.tx_bytes;
     out->tx_packets = (quad_t) stats.tx_packets;
+    out->tx_drop = (quad_t) stats.tx_dropped;
     return TRUE;
 }
 

@@ -261,6 +261,7 @@ begin_run(Domain *domain, DomainDef *def, gboolean incoming)
     domain->started_at = g_get_real_time() / G_USEC_PER_SEC;
     domain_clear_messages(domain);
     domain_list_assign_id(domain->driver->domains, domain);
+    nics_name(def, domain->id);
     g_free(domain->run_dir);
     domain->run_dir = emulator_run_directory_path(domain->driver->run_dir, domain->id, domain->name);
     domain_set_state(domain, VIR_DOMAIN_PAUSED,

@@ -15,6 +15,9 @@
 #define FIRST_WAIT_MS 100 // the emulator's own end is noticed within this time
 #define LAST_WAIT_MS  30000
 
+// Of names like it the documents that leave this run know nothing (xml/domain_format.c), as with libvirt.
+#define GENERATED_PREFIX "vnet"
+
 // One NIC of one run, as its watch and its timer see it. One of them, or a worker, holds it at a time.
 typedef struct {
     Domain *domain;
@@ -31,6 +34,18 @@ nic_free(gpointer data)
     g_clear_pointer(&nic->watch, emulator_watch_free);
     domain_unref(nic->domain);
     g_free(nic);
+}
+
+void
+nics_name(DomainDef *def, int id)
+{
+    for (guint i = 0; i < def->interfaces->len; i++) {
+        DomainInterface *interface = g_ptr_array_index(def->interfaces, i);
+        if (interface->target_dev && !g_str_has_prefix(interface->target_dev, GENERATED_PREFIX))
+            continue;
+        g_free(interface->target_dev);
+        interface->target_dev = g_strdup_printf(GENERATED_PREFIX "%d.%u", id, i);
+    }
 }
 
 static char *

@@ -10,6 +10,10 @@ typedef enum {
     NICS_AFTER_EMULATOR,  // the emulator: its stream
 } NicsMoment;
 
+// Gives each NIC that has no name of its own on this host one for this run, after the domain's id. There is
+// no device of that name: it is what domiflist shows and domifstat takes.
+void nics_name(DomainDef *def, int id);
+
 // Starts those whose moment it is. `vnets` is what domain->vnets will hold, empty at first: afterwards
 // VnetClient*, NULL for NICs that need none or whose moment has not come. `armed`: they stay in standby. On
 // error those that run are left to nics_release(). Without the lock; blocks.

@@ -6,6 +6,7 @@
 #include <libvirt/libvirt.h>
 
 #include "driver/domain.h"
+#include "driver/nic_status.h"
 
 // Groups that are known, virDomainStatsTypes. Of guests like ours there is nothing to tell in PERF, IOTHREAD,
 // MEMORY (resctrl) and VM (KVM's own counters): they are accepted, and empty as libvirt's are.
@@ -34,13 +35,10 @@ typedef struct {
 // VIR_ERR_OPERATION_INVALID: not running. VIR_ERR_OPERATION_FAILED: the emulator never told.
 gboolean stats_block(Domain *domain, const char *disk, BlockStats *stats, GError **error);
 
-typedef struct {
-    guint64 rx_bytes, rx_packets, rx_dropped;
-    guint64 tx_bytes, tx_packets;
-} InterfaceStats;
-
-// As the guest sees them, of the NIC with this target, alias or MAC. Errors as above.
-gboolean stats_interface(Domain *domain, const char *device, InterfaceStats *stats, GError **error);
+// Of the NIC with this target, alias or MAC. VIR_ERR_INVALID_ARG: no such NIC. VIR_ERR_OPERATION_INVALID: not
+// running. VIR_ERR_OPERATION_FAILED: its quasar-vnet never answered in this run.
+// VIR_ERR_OPERATION_UNSUPPORTED: it has none.
+gboolean stats_interface(Domain *domain, const char *device, NicCounters *counters, GError **error);
 
 // What the guest has of its memory now, in KiB.
 gboolean stats_memory(Domain *domain, guint64 *balloon_kib, guint64 *rss_kib, GError **error);

@@ -28,6 +28,7 @@ struct VnetClient {
     Channel *channel; // NULL: broken, connected anew by the next call
     pid_t pid;
     guint64 start_time;
+    int timeout_ms; // of each call
 };
 
 static void
@@ -64,6 +65,9 @@ connect_client(VnetClient *client, GError **error)
     }
     g_strlcpy(address.sun_path, client->path, sizeof(address.sun_path));
     g_auto(Fd) fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    // One that hangs accepts nobody, and its queue of those who wait is soon full.
+    const struct timeval limit = {client->timeout_ms / 1000, client->timeout_ms % 1000 * 1000};
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
     if (connect(fd, (struct sockaddr *) &address, sizeof(address)) != 0 ||
         getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0) {
         quasar_set_error(error, VIR_ERR_OPERATION_FAILED, "no quasar-vnet answers at '%s': %s", client->path,
@@ -80,8 +84,15 @@ connect_client(VnetClient *client, GError **error)
 VnetClient *
 vnet_client_attach(const char *control_path, GError **error)
 {
+    return vnet_client_attach_briefly(control_path, CALL_TIMEOUT_MS, error);
+}
+
+VnetClient *
+vnet_client_attach_briefly(const char *control_path, int timeout_ms, GError **error)
+{
     g_autoptr(VnetClient) client = g_new0(VnetClient, 1);
     client->references = 1;
+    client->timeout_ms = timeout_ms;
     g_mutex_init(&client->lock);
     client->path = g_strdup(control_path);
     return connect_client(client, error) ? g_steal_pointer(&client) : NULL;
@@ -210,7 +221,7 @@ vnet_client_spawn(const VnetSpec *spec, GError **error)
 
 // Sends a message whose first byte carries a descriptor.
 static gboolean
-send_with_fd(Channel *channel, json_t *message, int fd, GError **error)
+send_with_fd(Channel *channel, json_t *message, int fd, int timeout_ms, GError **error)
 {
     union {
         struct cmsghdr align;
@@ -231,7 +242,7 @@ send_with_fd(Channel *channel, json_t *message, int fd, GError **error)
         quasar_set_system_error(error, errno, "cannot pass a socket to quasar-vnet");
         return FALSE;
     }
-    return channel_write(channel, bytes->data + 1, bytes->len - 1, CALL_TIMEOUT_MS, error);
+    return channel_write(channel, bytes->data + 1, bytes->len - 1, timeout_ms, error);
 }
 
 // Sends `request` (taken), with a descriptor unless that is -1, and gives the reply.
@@ -243,9 +254,9 @@ call(VnetClient *client, json_t *request, int fd, GError **error)
     g_autoptr(json_t) reply = NULL;
     if (!client->channel && !connect_client(client, error))
         return NULL;
-    if (fd >= 0 ? send_with_fd(client->channel, message, fd, error)
-                : frame_send(client->channel, message, CALL_TIMEOUT_MS, error))
-        reply = frame_receive(client->channel, CALL_TIMEOUT_MS, error);
+    if (fd >= 0 ? send_with_fd(client->channel, message, fd, client->timeout_ms, error)
+                : frame_send(client->channel, message, client->timeout_ms, error))
+        reply = frame_receive(client->channel, client->timeout_ms, error);
     if (!reply) {
         // A late answer would be taken for the next one's.
         g_clear_pointer(&client->channel, channel_free);

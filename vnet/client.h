@@ -38,6 +38,9 @@ VnetClient *vnet_client_spawn(const VnetSpec *spec, GError **error);
 // listens.
 VnetClient *vnet_client_attach(const char *control_path, GError **error);
 
+// The same for one who would rather do without an answer: each call, and this one, waits timeout_ms at most.
+VnetClient *vnet_client_attach_briefly(const char *control_path, int timeout_ms, GError **error);
+
 // The last reference closes the connection; vnet lives on.
 VnetClient *vnet_client_ref(VnetClient *client);
 void vnet_client_unref(VnetClient *client);

@@ -163,6 +163,7 @@ def test_devices(guest):
     assert rows == [['file', 'disk', 'vda', '/var/lib/libvirt/images/web.qcow2']]
     row = says(guest, 'domiflist', 'web').splitlines()[2].split()
     assert row[1:] == ['network', 'default', 'virtio', '52:54:00:77:00:50']
+    assert re.match(r'vnet\d+\.0$', row[0])
     sizes = fields(says(guest, 'domblkinfo', 'web', 'vda'))
     assert int(sizes['Capacity']) == 64 * 1024 * 1024
     image = os.stat(guest.path('hostA', 'var/lib/libvirt/images/web.qcow2'))
