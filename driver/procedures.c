@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// The one table of the remote program's procedures, and what their handlers share.
+// The tables of all programs' procedures, and what their handlers share.
 #include "driver/procedures.h"
 
 #include <string.h>
@@ -8,6 +8,7 @@
 #include "driver/lifecycle.h"
 #include "driver/migration/migration.h"
 #include "driver/procedure_names.h"
+#include "driver/rpc/quasar.h"
 
 #define RO   RPC_READ_ONLY_OK
 #define FAST RPC_PRIORITY
@@ -198,10 +199,16 @@ static const RpcProcedure procedures[] = {
         domain_abort_job_flags),
 };
 
+// What each gives and takes is said in driver/rpc/quasar.x.
+static const RpcProcedure quasar_procedures[] = {
+    ROW(QUASAR_NET_LIST, "net list", QuasarListArgs, QuasarJsonRet, RO, quasar_net_list),
+};
+
 const RpcProgram procedures_programs[] = {
     {RPC_PROGRAM_REMOTE, 1, procedures, G_N_ELEMENTS(procedures), procedure_name_remote},
     // The guest agent's and the monitor's: nothing is served, and refusals say what.
     {RPC_PROGRAM_QEMU, 1, NULL, 0, procedure_name_qemu},
+    {RPC_PROGRAM_QUASAR, 1, quasar_procedures, G_N_ELEMENTS(quasar_procedures), NULL},
 };
 const gsize procedures_n_programs = G_N_ELEMENTS(procedures_programs);
 

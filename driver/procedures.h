@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// The one table of the remote program's procedures, and what their handlers share.
+// The tables of all programs' procedures, and what their handlers share.
 #pragma once
 
 #include <glib.h>
@@ -136,6 +136,8 @@ HANDLER(event_register);
 HANDLER(event_deregister);
 HANDLER(event_register_network);
 HANDLER(event_deregister_network);
+
+HANDLER(quasar_net_list);
 
 HANDLER(migrate_begin);
 HANDLER(migrate_prepare);

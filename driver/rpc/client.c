@@ -287,10 +287,11 @@ exchange(RpcClient *client, RpcMessage *message, guint32 serial, int timeout_ms,
 }
 
 static gboolean
-decode_reply(const RpcMessage *reply, const RpcProcedure *procedure, void *ret, GError **error)
+decode_reply(const RpcMessage *reply, guint32 program, const RpcProcedure *procedure, void *ret,
+             GError **error)
 {
     const RpcHeader *header = &reply->header;
-    if (header->program != RPC_PROGRAM_REMOTE || header->procedure != procedure->number) {
+    if (header->program != program || header->procedure != procedure->number) {
         quasar_set_error(error, VIR_ERR_RPC, "the reply to %s is for procedure %u of program 0x%x",
                          procedure->name, header->procedure, header->program);
         return FALSE;
@@ -308,6 +309,13 @@ gboolean
 rpc_client_call(RpcClient *client, const RpcProcedure *procedure, const void *args, void *ret, int timeout_ms,
                 GError **error)
 {
+    return rpc_client_call_program(client, RPC_PROGRAM_REMOTE, procedure, args, ret, timeout_ms, error);
+}
+
+gboolean
+rpc_client_call_program(RpcClient *client, guint32 program, const RpcProcedure *procedure, const void *args,
+                        void *ret, int timeout_ms, GError **error)
+{
     if (ret && procedure->ret_filter)
         memset(ret, 0, procedure->ret_size);
     g_mutex_lock(&client->lock);
@@ -316,17 +324,14 @@ rpc_client_call(RpcClient *client, const RpcProcedure *procedure, const void *ar
         client->next_serial = 1;
     guint32 serial = client->next_serial;
     g_mutex_unlock(&client->lock);
-    const RpcHeader header = {.program = RPC_PROGRAM_REMOTE,
-                              .version = 1,
-                              .procedure = procedure->number,
-                              .type = RPC_CALL,
-                              .serial = serial};
+    const RpcHeader header = {
+        .program = program, .version = 1, .procedure = procedure->number, .type = RPC_CALL, .serial = serial};
     g_autoptr(RpcMessage) message = rpc_message_new(&header);
     if (procedure->args_filter && !rpc_message_encode(message, procedure->args_filter, args, error))
         return FALSE;
     rpc_message_finish(message);
     g_autoptr(RpcMessage) reply = exchange(client, g_steal_pointer(&message), serial, timeout_ms, error);
-    return reply && decode_reply(reply, procedure, ret, error);
+    return reply && decode_reply(reply, program, procedure, ret, error);
 }
 
 // ---- connecting ----

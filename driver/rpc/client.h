@@ -30,6 +30,10 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(RpcClient, rpc_client_free)
 gboolean rpc_client_call(RpcClient *client, const RpcProcedure *procedure, const void *args, void *ret,
                          int timeout_ms, GError **error);
 
+// The same of another program than REMOTE, version 1.
+gboolean rpc_client_call_program(RpcClient *client, guint32 program, const RpcProcedure *procedure,
+                                 const void *args, void *ret, int timeout_ms, GError **error);
+
 // Ends the connection from any thread; calls in flight fail at once.
 void rpc_client_shutdown(RpcClient *client);
 

@@ -8,6 +8,7 @@
 #include "driver/rpc/connection.h"
 #include "driver/rpc/program.h"
 #include "driver/rpc/protocol.h"
+#include "driver/rpc/quasar.h"
 #include "driver/rpc/remote.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What administrators see of a guest's network, with stock virsh and with quasarctl."""
+import json
 import os
 import signal
 
@@ -28,6 +29,16 @@ def counters(places, device, host='hostA'):
     return {words[1]: int(words[2]) for words in map(str.split, result.stdout.splitlines()) if words}
 
 
+def quasarctl(places, *command, host='hostA'):
+    return places.exec(host, os.path.join(places.build, 'run'), 'quasarctl', *command)
+
+
+def nics(places, *options, host='hostA'):
+    result = quasarctl(places, *options, 'net', 'list', '--json', host=host)
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)
+
+
 def interface_name(places, host='hostA'):
     return places.virsh(host, 'domiflist', 'web').stdout.splitlines()[2].split()[0]
 
@@ -47,6 +58,33 @@ def test_every_name_of_a_nic(network):
     assert all_groups['net.0.name'] == name
     assert all_groups['net.0.quasar.mode'] == 'local'
     assert all_groups['net.0.quasar.queue'] == '0'
+
+
+def test_list_of_nics(network):
+    nic, = nics(network)
+    assert (nic['domain'], nic['nic'], nic['index'], nic['mac'], nic['host-nic'], nic['mode']) == \
+        ('web', 'net0', 0, MAC, 'eth0', 'local')
+    assert (nic['peer'], nic['round-trip-us'], nic['problem'], nic['capture-drops']) == (None, None, None, 0)
+    assert nic['uuid'] == says(network, 'domuuid', 'web')
+    assert nic['drops']['spoofed'] == 0
+    after = counters(network, MAC)
+    assert 0 < nic['received']['frames'] <= after['rx_packets'] and 0 < nic['sent']['bytes'] <= after['tx_bytes']
+    # Whoever may only ask may ask this.
+    assert [entry['mac'] for entry in nics(network, '--readonly')] == [MAC]
+    assert nics(network, host='hostB') == []
+    head, row = quasarctl(network, 'net', 'list').stdout.splitlines()
+    assert head.startswith('DOMAIN') and row.split()[:6] == ['web', 'net0', MAC, 'eth0', 'local', '-']
+
+
+def test_one_nic(network):
+    for name in ((), ('net0',), ('0',), (MAC,)):
+        shown = quasarctl(network, 'net', 'show', 'web', *name)
+        assert shown.returncode == 0, shown.stderr
+        lines = dict(line.split(None, 1) for line in shown.stdout.splitlines() if len(line.split()) == 2)
+        assert (lines['Domain'], lines['MAC'], lines['Mode']) == ('web', MAC, 'local')
+        assert 'Dropped, spoofed' in shown.stdout
+    absent = quasarctl(network, 'net', 'show', 'web', 'net7')
+    assert absent.returncode == 1 and "no NIC net7 of a running domain 'web'" in absent.stderr
 
 
 def test_figures_of_a_vnet_that_hangs(network):

@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #include "base/frame.h"
-#include "driver/nic_status.h"
+#include "driver/nic_report.h"
 #include "driver/process_nics.h"
 
 static Driver driver;
@@ -264,12 +264,52 @@ test_names_of_a_run(void **state)
     assert_string_equal(first->target_dev, "vnet8.0");
 }
 
+static void
+test_an_entry_of_which_little_is_known(void **state)
+{
+    (void) state;
+    const NicEntry entry = {.uuid = "u", .name = "away", .index = 2, .mode = "anchor", .round_trip_us = -1};
+    g_autoptr(json_t) object = nic_entry_encode(&entry);
+    assert_string_equal(json_string_value(json_object_get(object, "nic")), "net2");
+    assert_true(json_is_null(json_object_get(object, "peer")));
+    assert_true(json_is_null(json_object_get(object, "round-trip-us")));
+    assert_null(json_object_get(object, "received"));
+    assert_null(json_object_get(object, "drops"));
+}
+
+static void
+test_an_entry_with_all(void **state)
+{
+    (void) state;
+    g_autoptr(json_t) status = counted(7, 9);
+    NicCounters counters;
+    nic_counters_decode(status, &counters);
+    const NicEntry entry = {.uuid = "u",
+                            .name = "web",
+                            .alias = "net0",
+                            .peer = "hostB",
+                            .round_trip_us = 250,
+                            .queue = 8,
+                            .counters = &counters,
+                            .status = status};
+    g_autoptr(json_t) object = nic_entry_encode(&entry);
+    assert_string_equal(json_string_value(json_object_get(object, "peer")), "hostB");
+    assert_int_equal(json_integer_value(json_object_get(object, "round-trip-us")), 250);
+    assert_int_equal(json_integer_value(json_object_get(object, "queue")), 8);
+    assert_int_equal(json_integer_value(json_object_get(object, "capture-drops")), 1);
+    assert_int_equal(json_integer_value(json_object_get(json_object_get(object, "drops"), "inject")), 4);
+    assert_int_equal(json_integer_value(json_object_get(json_object_get(object, "received"), "frames")), 7);
+    assert_int_equal(json_integer_value(json_object_get(json_object_get(object, "sent"), "bytes")), 900);
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_directions_are_the_guests),
         cmocka_unit_test(test_answers_of_any_shape),
+        cmocka_unit_test(test_an_entry_of_which_little_is_known),
+        cmocka_unit_test(test_an_entry_with_all),
         cmocka_unit_test_setup_teardown(test_counters_go_on_when_a_vnet_is_replaced, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_answers_out_of_order, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_another_run_begins_at_zero, set_up, tear_down),

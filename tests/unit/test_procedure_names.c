@@ -38,7 +38,9 @@ served_procedures_are_called_the_same(void **state)
     for (gsize i = 0; i < procedures_n_programs; i++)
         for (gsize j = 0; j < procedures_programs[i].n; j++) {
             const RpcProcedure *procedure = &procedures_programs[i].procedures[j];
-            const char *name = procedures_programs[i].procedure_name(procedure->number);
+            const char *name = procedures_programs[i].procedure_name
+                                   ? procedures_programs[i].procedure_name(procedure->number)
+                                   : NULL;
             if (!name)
                 continue;
             assert_string_equal(name, procedure->name);
@@ -50,7 +52,7 @@ served_procedures_are_called_the_same(void **state)
 static void
 unserved_programs_only_refuse(void **state)
 {
-    assert_int_equal(procedures_n_programs, 2);
+    assert_int_equal(procedures_n_programs, 3);
     assert_int_equal(procedures_programs[1].program, RPC_PROGRAM_QEMU);
     assert_null(rpc_program_find(&procedures_programs[1], 1));
 }
