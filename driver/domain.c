@@ -118,6 +118,18 @@ domain_emit_lifecycle(Domain *domain, int type, int detail)
 }
 
 void
+domain_emit_monitor(Domain *domain, const char *name, const json_t *details)
+{
+    g_autofree char *text = details ? json_dumps(details, JSON_COMPACT) : NULL;
+    DomainEvent event;
+    domain_event_init(domain, &event, EVENT_ID_MONITOR);
+    event.path = name;
+    event.reason = text;
+    event.value = g_get_real_time();
+    event_bus_emit(domain->driver->events, &event);
+}
+
+void
 domain_add_message(Domain *domain, const char *message)
 {
     g_ptr_array_add(domain->messages, g_strdup(message));

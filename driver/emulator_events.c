@@ -320,7 +320,9 @@ emulator_event(Qmp *qmp, const char *name, json_t *data, gint64 received_us, gpo
     domain_lock(domain);
     // Events of the time before the start is complete (domain->qmp not set) count; those of an earlier run do
     // not.
-    if (domain_is_active(domain) && domain->live && (!domain->qmp || domain->qmp == qmp))
+    if (domain_is_active(domain) && domain->live && (!domain->qmp || domain->qmp == qmp)) {
         dispatch(domain, name, data, received_us);
+        domain_emit_monitor(domain, name, data);
+    }
     domain_unlock(domain);
 }

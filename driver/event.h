@@ -11,6 +11,9 @@ typedef struct JobStats JobStats;
 // Beyond virDomainEventID: what happens to networks goes over the same bus, so that a client hears of both in
 // the order in which they happened.
 #define EVENT_ID_NETWORK_LIFECYCLE 1000
+// What the emulator says, and what we say that libvirt has no event for, as the monitor's events
+// (libvirt-qemu.h): `path` its name, `reason` its details as JSON or NULL, `value` the wall clock in us.
+#define EVENT_ID_MONITOR 1001
 
 // One event. Which fields beyond the first three hold a value depends on `id`. All strings are borrowed for
 // the time of the call.

@@ -90,8 +90,10 @@ visit_nic(Domain *domain, const DomainDef *def, guint index, NicVisit visit, gpo
     NicCounters counters;
     gboolean known = nic_status_read(domain, index, &counters, &status);
     domain_lock(domain);
-    problem = g_strdup(nic_status_problem(domain, index));
-    gboolean there = domain->vnets && index < domain->vnets->len && g_ptr_array_index(domain->vnets, index);
+    for (guint i = 0; !problem && i < NIC_TROUBLES; i++)
+        problem = g_strdup(nic_status_trouble(domain, index, i));
+    gboolean lost = nic_status_trouble(domain, index, NIC_LOST) || !domain->vnets ||
+                    index >= domain->vnets->len || !g_ptr_array_index(domain->vnets, index);
     domain_unlock(domain);
     const char *mode = json_string_value(json_object_get(status, "mode"));
     const NicEntry entry = {.uuid = def->uuid,
@@ -100,10 +102,10 @@ visit_nic(Domain *domain, const DomainDef *def, guint index, NicVisit visit, gpo
                             .alias = interface->info.alias,
                             .mac = mac,
                             .host_nic = json_string_value(json_object_get(status, "nic")),
-                            .mode = user     ? "user"
-                                    : !there ? "lost"
-                                    : mode   ? nic_mode_name(mode)
-                                             : NULL,
+                            .mode = user   ? "user"
+                                    : lost ? "lost"
+                                    : mode ? nic_mode_name(mode)
+                                           : NULL,
                             .peer = json_string_value(json_object_get(status, "peer")),
                             .round_trip_us = round_trip(status),
                             .queue = nic_queue_frames(status),

@@ -14,7 +14,7 @@ typedef struct {
     NicCounters base, last;
     json_t *status;      // NULL: nothing was said yet
     gint64 silent_until; // monotonic us
-    char *problem;
+    char *troubles[NIC_TROUBLES];
 } NicHistory;
 
 static void
@@ -22,7 +22,8 @@ history_free(gpointer data)
 {
     NicHistory *history = data;
     json_decref(history->status);
-    g_free(history->problem);
+    for (guint i = 0; i < NIC_TROUBLES; i++)
+        g_free(history->troubles[i]);
     g_free(history);
 }
 
@@ -200,15 +201,16 @@ nic_status_read(Domain *domain, guint index, NicCounters *counters, json_t **sta
 }
 
 void
-nic_status_set_problem(Domain *domain, guint index, const char *problem)
+nic_status_set_trouble(Domain *domain, guint index, NicTrouble trouble, const char *problem)
 {
     NicHistory *history = history_of(domain, index);
-    g_free(history->problem);
-    history->problem = g_strdup(problem);
+    char *former = history->troubles[trouble];
+    history->troubles[trouble] = g_strdup(problem);
+    g_free(former);
 }
 
 const char *
-nic_status_problem(Domain *domain, guint index)
+nic_status_trouble(Domain *domain, guint index, NicTrouble trouble)
 {
-    return history_of(domain, index)->problem;
+    return history_of(domain, index)->troubles[trouble];
 }

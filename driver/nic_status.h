@@ -12,6 +12,14 @@
 // while, and the answer is what it said last. What was counted is kept for one run of the guest on this host:
 // a quasar-vnet that takes another's place begins at zero, and what the other counted is added.
 
+// What may be wrong with a NIC, each by itself.
+typedef enum {
+    NIC_LOST,   // its quasar-vnet is gone
+    NIC_LINK,   // the host's NIC is down, or its cable is out
+    NIC_TUNNEL, // the other host, where its frames come from or go to, does not answer
+    NIC_TROUBLES,
+} NicTrouble;
+
 // As the guest sees them: rx is what it receives. `dropped` has those frames of which the direction is known.
 typedef struct {
     guint64 rx_bytes, rx_packets, rx_dropped;
@@ -40,10 +48,10 @@ const char *nic_mode_name(const char *mode);
 // Frames that wait for the guest or for their way to another host.
 guint64 nic_queue_frames(const json_t *status);
 
-// With the domain locked: what is wrong with the NIC now, for virDomainGetMessages; NULL: nothing. Forgotten
-// with the run.
-void nic_status_set_problem(Domain *domain, guint index, const char *problem);
-const char *nic_status_problem(Domain *domain, guint index);
+// With the domain locked: what is wrong with the NIC now, as driver/nic_events.h tells it; NULL: nothing.
+// Forgotten with the run.
+void nic_status_set_trouble(Domain *domain, guint index, NicTrouble trouble, const char *problem);
+const char *nic_status_trouble(Domain *domain, guint index, NicTrouble trouble);
 
 // For domain_unref().
 void nic_status_forget(Domain *domain);

@@ -199,6 +199,14 @@ static const RpcProcedure procedures[] = {
         domain_abort_job_flags),
 };
 
+// The guest agent's and the monitor's: events are told, and refusals of the rest say what.
+static const RpcProcedure qemu_procedures[] = {
+    ROW(WIRE_QEMU_MONITOR_EVENT_REGISTER, "virConnectDomainQemuMonitorEventRegister",
+        WireMonitorEventRegisterArgs, WireIntRet, FAST, event_register_monitor),
+    ROW(WIRE_QEMU_MONITOR_EVENT_DEREGISTER, "virConnectDomainQemuMonitorEventDeregister", WireIntArgs,
+        RpcVoid, FAST, event_deregister_monitor),
+};
+
 // What each gives and takes is said in driver/rpc/quasar.x.
 static const RpcProcedure quasar_procedures[] = {
     ROW(QUASAR_NET_LIST, "net list", QuasarListArgs, QuasarJsonRet, RO, quasar_net_list),
@@ -206,8 +214,7 @@ static const RpcProcedure quasar_procedures[] = {
 
 const RpcProgram procedures_programs[] = {
     {RPC_PROGRAM_REMOTE, 1, procedures, G_N_ELEMENTS(procedures), procedure_name_remote},
-    // The guest agent's and the monitor's: nothing is served, and refusals say what.
-    {RPC_PROGRAM_QEMU, 1, NULL, 0, procedure_name_qemu},
+    {RPC_PROGRAM_QEMU, 1, qemu_procedures, G_N_ELEMENTS(qemu_procedures), procedure_name_qemu},
     {RPC_PROGRAM_QUASAR, 1, quasar_procedures, G_N_ELEMENTS(quasar_procedures), NULL},
 };
 const gsize procedures_n_programs = G_N_ELEMENTS(procedures_programs);
@@ -228,7 +235,7 @@ procedures_session_opened(RpcSession *session, gpointer driver)
     Client *client = g_new0(Client, 1);
 
     client->driver = driver;
-    client->callbacks = g_ptr_array_new_with_free_func(g_free);
+    client->callbacks = g_ptr_array_new_with_free_func(procedures_registration_free);
     g_mutex_init(&client->lock);
     rpc_session_set_data(session, client, client_free);
 }

@@ -28,6 +28,7 @@ typedef struct Client {
 void procedures_session_opened(RpcSession *session, gpointer driver);
 void procedures_session_closed(RpcSession *session, gpointer driver);
 void procedures_events_stop(Client *client);
+void procedures_registration_free(gpointer registration);
 
 Client *procedures_client(RpcCall *call);
 Driver *procedures_driver(RpcCall *call);
@@ -136,6 +137,8 @@ HANDLER(event_register);
 HANDLER(event_deregister);
 HANDLER(event_register_network);
 HANDLER(event_deregister_network);
+HANDLER(event_register_monitor);
+HANDLER(event_deregister_monitor);
 
 HANDLER(quasar_net_list);
 

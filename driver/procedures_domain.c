@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "driver/domains.h"
+#include "driver/nic_events.h"
 #include "driver/node.h"
 #include "driver/procedures.h"
 #include "driver/stats.h"
@@ -187,12 +188,15 @@ HANDLER(domain_get_messages)
     if (!domain)
         return FALSE;
     domain_lock(domain);
-    const guint n = domain->messages ? MIN(domain->messages->len, WIRE_MESSAGES_MAX) : 0;
+    g_autoptr(GPtrArray) all =
+        g_ptr_array_copy(domain->messages, (GCopyFunc) (void (*)(void)) g_strdup, NULL);
+    domain_network_problems(domain, all);
+    domain_unlock(domain);
+    const guint n = MIN(all->len, WIRE_MESSAGES_MAX);
     out->messages.messages_val = g_new0(char *, n + 1);
     out->messages.messages_len = n;
     for (guint i = 0; i < n; i++)
-        out->messages.messages_val[i] = g_strdup(g_ptr_array_index(domain->messages, i));
-    domain_unlock(domain);
+        out->messages.messages_val[i] = g_strdup(g_ptr_array_index(all, i));
     return TRUE;
 }
 

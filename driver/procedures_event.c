@@ -5,6 +5,8 @@
 #include "base/error.h"
 #include "driver/procedures.h"
 
+#include <libvirt/libvirt-qemu.h>
+
 #define EVENT_IDS         27 // VIR_DOMAIN_EVENT_ID_LIFECYCLE .. MEMORY_DEVICE_SIZE_CHANGE
 #define NETWORK_EVENT_IDS 1  // VIR_NETWORK_EVENT_ID_LIFECYCLE
 
@@ -12,7 +14,17 @@ typedef struct {
     int callback, event;
     gboolean filtered;
     guint8 uuid[VIR_UUID_BUFLEN];
+    GRegex *pattern; // of the monitor's events' names; NULL: all
 } EventRegistration;
+
+void
+procedures_registration_free(gpointer data)
+{
+    EventRegistration *registration = data;
+
+    g_clear_pointer(&registration->pattern, g_regex_unref);
+    g_free(registration);
+}
 
 // Any message; all begin with the callback's id.
 typedef union {
@@ -180,6 +192,20 @@ event_send_job_completed(RpcSession *session, int callback, const DomainEvent *e
 }
 
 static void
+event_send_monitor(RpcSession *session, int callback, const DomainEvent *event, const WireDomain *dom)
+{
+    WireEventMonitor message = {.callback_id = callback,
+                                .dom = *dom,
+                                .event = (char *) event->path,
+                                .seconds = event->value / G_USEC_PER_SEC,
+                                .micros = (guint) (event->value % G_USEC_PER_SEC),
+                                .details = event->reason ? (WireText *) &event->reason : NULL};
+
+    rpc_session_send_program_event(session, RPC_PROGRAM_QEMU, WIRE_QEMU_MONITOR_EVENT,
+                                   (xdrproc_t) xdr_WireEventMonitor, &message);
+}
+
+static void
 event_send(RpcSession *session, int callback, const DomainEvent *event)
 {
     WireDomain dom = {.name = (char *) event->name, .id = event->domain_id};
@@ -187,6 +213,8 @@ event_send(RpcSession *session, int callback, const DomainEvent *event)
     memcpy(dom.uuid, event->uuid, sizeof(dom.uuid));
     if (event->id == VIR_DOMAIN_EVENT_ID_JOB_COMPLETED)
         event_send_job_completed(session, callback, event, &dom);
+    if (event->id == EVENT_ID_MONITOR)
+        event_send_monitor(session, callback, event, &dom);
     for (gsize i = 0; i < G_N_ELEMENTS(forms); i++) {
         EventMessage message;
 
@@ -209,6 +237,7 @@ event_deliver(const DomainEvent *event, gpointer session)
         const EventRegistration *registration = g_ptr_array_index(client->callbacks, i);
 
         if (registration->event == event->id &&
+            (!registration->pattern || g_regex_match(registration->pattern, event->path, 0, NULL)) &&
             (!registration->filtered || memcmp(registration->uuid, event->uuid, VIR_UUID_BUFLEN) == 0))
             event_send(session, registration->callback, event);
     }
@@ -264,7 +293,8 @@ event_is_tracked(const Client *client, const EventRegistration *wanted)
 static gboolean
 event_track(Client *client, EventRegistration *wanted, GError **error)
 {
-    if (event_is_tracked(client, wanted)) {
+    // Of the monitor's it asks once for each pattern too.
+    if (wanted->event != EVENT_ID_MONITOR && event_is_tracked(client, wanted)) {
         quasar_set_error(error, VIR_ERR_INVALID_ARG, "event callback already tracked");
         return FALSE;
     }
@@ -279,12 +309,12 @@ event_track(Client *client, EventRegistration *wanted, GError **error)
     return TRUE;
 }
 
-// `uuid` NULL: of all objects.
+// `uuid` NULL: of all objects. Takes the pattern, which may be NULL.
 static gboolean
-event_add(RpcCall *call, int event, const char *uuid, int *callback, GError **error)
+event_add(RpcCall *call, int event, const char *uuid, GRegex *pattern, int *callback, GError **error)
 {
     Client *client = procedures_client(call);
-    EventRegistration wanted = {.event = event, .filtered = uuid != NULL};
+    EventRegistration wanted = {.event = event, .filtered = uuid != NULL, .pattern = pattern};
 
     if (uuid)
         memcpy(wanted.uuid, uuid, VIR_UUID_BUFLEN);
@@ -292,16 +322,19 @@ event_add(RpcCall *call, int event, const char *uuid, int *callback, GError **er
     const gboolean added = event_track(client, &wanted, error);
     const gboolean started = client->subscription != 0;
     g_mutex_unlock(&client->lock);
-    if (!added)
+    if (!added) {
+        g_clear_pointer(&wanted.pattern, g_regex_unref);
         return FALSE;
+    }
     *callback = wanted.callback;
     if (!started)
         events_start(client, rpc_call_session(call));
     return TRUE;
 }
 
+// `family` tells the three kinds of numbers apart: 0, of domains, or the id that the others have.
 static gboolean
-event_remove(RpcCall *call, int callback, gboolean network, GError **error)
+event_remove(RpcCall *call, int callback, int family, GError **error)
 {
     Client *client = procedures_client(call);
     g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&client->lock);
@@ -309,14 +342,16 @@ event_remove(RpcCall *call, int callback, gboolean network, GError **error)
     for (guint i = 0; i < client->callbacks->len; i++) {
         const EventRegistration *registration = g_ptr_array_index(client->callbacks, i);
 
+        const int event = registration->event;
+
         if (registration->callback == callback &&
-            (registration->event == EVENT_ID_NETWORK_LIFECYCLE) == network) {
+            (event == EVENT_ID_NETWORK_LIFECYCLE || event == EVENT_ID_MONITOR ? event : 0) == family) {
             g_ptr_array_remove_index(client->callbacks, i);
             return TRUE;
         }
     }
     quasar_set_error(error, VIR_ERR_INTERNAL_ERROR, "%s event callback %d not registered",
-                     network ? "network" : "domain", callback);
+                     family == EVENT_ID_NETWORK_LIFECYCLE ? "network" : "domain", callback);
     return FALSE;
 }
 
@@ -328,12 +363,13 @@ HANDLER(event_register)
         quasar_set_error(error, VIR_ERR_INTERNAL_ERROR, "unsupported event ID %d", in->event_id);
         return FALSE;
     }
-    return event_add(call, in->event_id, in->dom ? in->dom->uuid : NULL, &((WireIntRet *) ret)->value, error);
+    return event_add(call, in->event_id, in->dom ? in->dom->uuid : NULL, NULL, &((WireIntRet *) ret)->value,
+                     error);
 }
 
 HANDLER(event_deregister)
 {
-    return event_remove(call, ((const WireIntArgs *) args)->value, FALSE, error);
+    return event_remove(call, ((const WireIntArgs *) args)->value, 0, error);
 }
 
 HANDLER(event_register_network)
@@ -344,11 +380,52 @@ HANDLER(event_register_network)
         quasar_set_error(error, VIR_ERR_INTERNAL_ERROR, "unsupported network event ID %d", in->event_id);
         return FALSE;
     }
-    return event_add(call, EVENT_ID_NETWORK_LIFECYCLE, in->net ? in->net->uuid : NULL,
+    return event_add(call, EVENT_ID_NETWORK_LIFECYCLE, in->net ? in->net->uuid : NULL, NULL,
                      &((WireIntRet *) ret)->value, error);
 }
 
 HANDLER(event_deregister_network)
 {
-    return event_remove(call, ((const WireIntArgs *) args)->value, TRUE, error);
+    return event_remove(call, ((const WireIntArgs *) args)->value, EVENT_ID_NETWORK_LIFECYCLE, error);
+}
+
+// The name, or a pattern anywhere in it. *pattern is NULL for all names.
+static gboolean
+compile_pattern(const char *name, guint flags, GRegex **pattern, GError **error)
+{
+    const guint known = VIR_CONNECT_DOMAIN_QEMU_MONITOR_EVENT_REGISTER_REGEX |
+                        VIR_CONNECT_DOMAIN_QEMU_MONITOR_EVENT_REGISTER_NOCASE;
+    const gboolean regex = (flags & VIR_CONNECT_DOMAIN_QEMU_MONITOR_EVENT_REGISTER_REGEX) != 0;
+    g_autofree char *escaped = name ? g_regex_escape_string(name, -1) : NULL;
+    g_autofree char *whole = escaped ? g_strdup_printf("^%s$", escaped) : NULL;
+    g_autoptr(GError) cause = NULL;
+
+    if (flags & ~known) {
+        quasar_set_error(error, VIR_ERR_INVALID_ARG, "unsupported flags (0x%x)", flags & ~known);
+        return FALSE;
+    }
+    if (!name)
+        return TRUE;
+    *pattern = g_regex_new(
+        regex ? name : whole,
+        flags & VIR_CONNECT_DOMAIN_QEMU_MONITOR_EVENT_REGISTER_NOCASE ? G_REGEX_CASELESS : 0, 0, &cause);
+    if (!*pattern)
+        quasar_set_error(error, VIR_ERR_INVALID_ARG, "failed to compile the pattern '%s': %s", name,
+                         cause->message);
+    return *pattern != NULL;
+}
+
+HANDLER(event_register_monitor)
+{
+    const WireMonitorEventRegisterArgs *in = args;
+    GRegex *pattern = NULL;
+
+    return compile_pattern(rpc_text_or_null(in->event), in->flags, &pattern, error) &&
+           event_add(call, EVENT_ID_MONITOR, in->dom ? in->dom->uuid : NULL, pattern,
+                     &((WireIntRet *) ret)->value, error);
+}
+
+HANDLER(event_deregister_monitor)
+{
+    return event_remove(call, ((const WireIntArgs *) args)->value, EVENT_ID_MONITOR, error);
 }

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "driver/networks.h"
+#include "driver/nic_events.h"
 #include "emulator/launch.h"
 
 // Theory of operation: each process is watched by its pidfd. When one ends while its guest runs, a timer on
@@ -12,8 +13,8 @@
 // told from the next by its generation. The new one passes frames only if the guest is this host's: neither
 // still on its way here nor released.
 
-#define FIRST_WAIT_MS 100 // the emulator's own end is noticed within this time
-#define LAST_WAIT_MS  30000
+#define FIRST_WAIT_MS 100  // the emulator's own end is noticed within this time
+#define LAST_WAIT_MS  5000 // a NIC that is not there yet costs one look
 
 // Of names like it the documents that leave this run know nothing (xml/domain_format.c), as with libvirt.
 #define GENERATED_PREFIX "vnet"
@@ -66,6 +67,8 @@ spawn(Domain *domain, const char *run_dir, const DomainInterface *interface, gui
 {
     g_autofree char *device = find_device(domain, interface, error);
     if (!device)
+        return NULL;
+    if (!vnet_check_nic(device, error))
         return NULL;
     g_autofree char *mac = domain_mac_format(interface->mac);
     g_autofree char *data = g_strdup_printf("%s/net%u.sock", run_dir, index);
@@ -178,7 +181,7 @@ install(Nic *nic, VnetClient *client, GError **error)
     g_autoptr(VnetClient) former = g_ptr_array_index(domain->vnets, nic->index);
     g_ptr_array_index(domain->vnets, nic->index) = g_steal_pointer(&own);
     watch(domain, nic->index);
-    g_message("domain '%s': quasar-vnet of network interface %u runs again", domain->name, nic->index);
+    domain_network_event(domain, nic->index, NIC_LOST, NULL);
     return TRUE;
 }
 
@@ -202,6 +205,17 @@ spawn_again(Nic *nic, GError **error)
     return NULL;
 }
 
+// Locked: once for each loss, whether or not another could be started at once.
+static void
+tell_lost(const Nic *nic, const GError *error)
+{
+    g_autofree char *problem =
+        error ? g_strdup_printf("it has lost its place on the network, which will be tried again: %s",
+                                error->message)
+              : g_strdup("its quasar-vnet has ended, and another is started");
+    domain_network_event(nic->domain, nic->index, NIC_LOST, problem);
+}
+
 // On a worker; keeps `nic` for the next try or frees it.
 static void
 restart(Driver *driver G_GNUC_UNUSED, gpointer data)
@@ -216,14 +230,18 @@ restart(Driver *driver G_GNUC_UNUSED, gpointer data)
         vnet_client_quit(client, NULL);
         vnet_client_unref(client);
     }
+    if (goes_on)
+        tell_lost(nic, error);
     gboolean done = !goes_on || (client && install(nic, client, &error));
     domain_unlock(domain);
+    if (done && goes_on)
+        nic_events_look(domain, nic->index); // it may be another NIC, or down
     if (done) {
         nic_free(nic);
         return;
     }
-    g_warning("domain '%s': network interface %u is without its quasar-vnet, which will be tried again: %s",
-              domain->name, nic->index, error ? error->message : "unknown reason");
+    g_debug("domain '%s': network interface %u: %s", domain->name, nic->index,
+            error ? error->message : "no quasar-vnet yet");
     nic->wait_ms = MIN(nic->wait_ms * 2, LAST_WAIT_MS);
     restart_later(nic);
 }

@@ -23,6 +23,7 @@
 #include "driver/migration/migration.h"
 #include "driver/migration/resolve.h"
 #include "driver/networks.h"
+#include "driver/nic_events.h"
 #include "driver/procedures.h"
 #include "driver/store.h"
 
@@ -140,6 +141,7 @@ set_up(Driver *driver, const Arguments *arguments, GError **error)
     anchor_home_start(driver);
     anchor_away_start(driver);
     store_settle_jobs(driver);
+    nic_events_start(driver);
     return TRUE;
 }
 

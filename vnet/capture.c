@@ -26,6 +26,17 @@ capture_buffer(int fd, int force, int option, int size)
         setsockopt(fd, SOL_SOCKET, option, &size, sizeof(size));
 }
 
+gboolean
+capture_refuse(const Capture *capture, GError **error)
+{
+    quasar_set_error(
+        error, VIR_ERR_OPERATION_DENIED,
+        "cannot capture on '%s': CAP_NET_RAW is missing; virtquasard must run as root, and nothing "
+        "that confines it (unit, container) may take that capability away",
+        capture->nic);
+    return FALSE;
+}
+
 static gboolean
 read_link(Capture *capture, GError **error)
 {

@@ -32,5 +32,8 @@ struct Capture {
     char nic[IFNAMSIZ];
 };
 
+// Says that this process may not capture; FALSE.
+gboolean capture_refuse(const Capture *capture, GError **error);
+
 // Makes a socket's buffer large, beyond the system's limit when we may.
 void capture_buffer(int fd, int force, int option, int size);

@@ -127,6 +127,8 @@ packet_open(Capture *capture, const MacAddress *mac, GError **error)
 {
     capture->state = make_slots();
     capture->fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (capture->fd < 0 && errno == EPERM)
+        return capture_refuse(capture, error);
     if (capture->fd < 0) {
         quasar_set_system_error(error, errno, "cannot capture on '%s'", capture->nic);
         return FALSE;

@@ -45,6 +45,8 @@ activate(Capture *capture, GError **error)
     pcap_set_immediate_mode(pcap, 1);
     pcap_set_buffer_size(pcap, RING);
     int result = pcap_activate(pcap);
+    if (result == PCAP_ERROR_PERM_DENIED || result == PCAP_ERROR_PROMISC_PERM_DENIED)
+        return capture_refuse(capture, error);
     if (result < 0) {
         const char *text = pcap_geterr(pcap);
         quasar_set_error(error, VIR_ERR_OPERATION_FAILED, "cannot capture on '%s': %s%s%s", capture->nic,

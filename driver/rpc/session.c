@@ -174,11 +174,18 @@ send_posted(gpointer data)
 void
 rpc_session_send_event(RpcSession *session, guint procedure, xdrproc_t filter, const void *data)
 {
+    rpc_session_send_program_event(session, RPC_PROGRAM_REMOTE, procedure, filter, data);
+}
+
+void
+rpc_session_send_program_event(RpcSession *session, guint32 program, guint procedure, xdrproc_t filter,
+                               const void *data)
+{
     g_autoptr(GError) error = NULL;
     if (rpc_session_closed(session))
         return;
     g_autoptr(RpcMessage) message = rpc_message_new(&(RpcHeader){
-        .program = RPC_PROGRAM_REMOTE,
+        .program = program,
         .version = 1,
         .procedure = procedure,
         .type = RPC_MESSAGE,

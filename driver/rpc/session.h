@@ -34,6 +34,9 @@ const char *rpc_session_peer_dn(const RpcSession *session);
 // Sends a MESSAGE of the REMOTE program; `data` is encoded before the call returns. Nothing happens on a
 // closed session. Events sent by one thread, and a reply that it returns afterwards, arrive in that order.
 void rpc_session_send_event(RpcSession *session, guint procedure, xdrproc_t filter, const void *data);
+// The same of another program, version 1.
+void rpc_session_send_program_event(RpcSession *session, guint32 program, guint procedure, xdrproc_t filter,
+                                    const void *data);
 
 // Asks a silent client for a sign of life and closes a dead one (RpcServerLimits): what SUPPORTS_FEATURE(10)
 // starts.

@@ -3,9 +3,12 @@
 import json
 import os
 import signal
+import subprocess
 
 import lab as lab_library
 import pytest
+import vnet_guest
+import vnet_support as support
 from test_virsh_commands import figures, refusal, says, write
 
 MAC = '52:54:00:77:00:50'
@@ -115,3 +118,83 @@ def test_counters_of_a_vnet_that_is_replaced(network):
     after = counters(network, MAC)
     assert all(after[key] >= before[key] for key in before), (before, after)
     assert after['rx_packets'] > before['rx_packets']
+
+
+class Monitor:
+    """`virsh qemu-monitor-event` on hostA, and what it has printed."""
+
+    def __init__(self, places, *options):
+        self.path = places.path('hostA', 'run/events')
+        with open(self.path, 'w') as output:
+            self.process = places.popen('hostA', 'stdbuf', '-oL', 'virsh', '-c', 'quasar:///system',
+                                        'qemu-monitor-event', '--loop', *options, stdout=output,
+                                        stderr=subprocess.STDOUT)
+
+    def lines(self):
+        with open(self.path) as output:
+            return output.read().splitlines()
+
+    def told(self, what):
+        return [line for line in self.lines() if '"event":"%s"' % what in line]
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait()
+
+
+@pytest.fixture
+def cabled(hosts):
+    """A guest `cabled` on a NIC of hostA that can be taken away."""
+    support.cable(hosts)
+    hosts.must('client', 'ip', 'addr', 'add', vnet_guest.PEER + '/24', 'dev', support.FAR)
+    xml = hosts.domain_xml(name='cabled', memory_mib=128).replace(lab_library.GUEST_ADDRESS, vnet_guest.GUEST)
+    xml = xml.replace('<interface type="network">', '<interface type="direct">')
+    xml = xml.replace('<source network="default"/>', '<source dev="%s" mode="bridge"/>' % support.NIC)
+    says(hosts, 'create', write(hosts, 'cabled.xml', xml.replace('77:00:50', '77:00:51')))
+    lab_library.wait_for('the guest', lambda: vnet_guest.serves(hosts), 60)
+    yield hosts
+    hosts.virsh('hostA', 'destroy', 'cabled')
+    support.uncable(hosts)
+
+
+def test_nic_that_goes_and_comes_back(cabled):
+    """The guest runs on, whoever listens is told, and frames flow again."""
+    monitor = Monitor(cabled, '--regex', '--event', '^(RESUME|QUASAR_NETWORK)$', '--domain', 'cabled')
+
+    def registered():
+        says(cabled, 'suspend', 'cabled')
+        says(cabled, 'resume', 'cabled')
+        return any(line.startswith('event RESUME at ') for line in monitor.lines())
+    try:
+        lab_library.wait_for('the registration', registered, 30)
+        assert not any(line.startswith('event STOP') for line in monitor.lines())
+        cabled.must('hostA', 'ip', 'link', 'set', support.NIC, 'down')
+        lab_library.wait_for('the news', lambda: monitor.told('link-down'))
+        assert "network interface net0: the host's NIC 'vnet0' is down" in says(cabled, 'dominfo', 'cabled')
+        cabled.must('hostA', 'ip', 'link', 'set', support.NIC, 'up')
+        lab_library.wait_for('the news', lambda: monitor.told('link-up'))
+        lab_library.wait_for('the guest', lambda: vnet_guest.serves(cabled), 30)
+
+        support.uncable(cabled)
+        lab_library.wait_for('the news', lambda: monitor.told('lost'))
+        assert "a guest cannot be put on 'vnet0': this host has no such NIC" in says(cabled, 'dominfo', 'cabled')
+        assert [nic['mode'] for nic in nics(cabled) if nic['domain'] == 'cabled'] == ['lost']
+        assert says(cabled, 'domstate', 'cabled') == 'running'
+        support.cable(cabled)
+        cabled.must('client', 'ip', 'addr', 'add', vnet_guest.PEER + '/24', 'dev', support.FAR)
+        lab_library.wait_for('the news', lambda: monitor.told('back'), 30)
+        lab_library.wait_for('the guest', lambda: vnet_guest.serves(cabled), 30)
+        lab_library.wait_for('the end of all trouble', lambda: 'network interface' not in
+                             says(cabled, 'dominfo', 'cabled'))
+        assert len(monitor.told('lost')) == len(monitor.told('back')) == 1, monitor.lines()
+    finally:
+        monitor.stop()
+
+
+@pytest.mark.parametrize('nic, reason', [('none0', 'this host has no such NIC'), ('lo', 'it is the loopback')])
+def test_nic_that_cannot_be_had(hosts, nic, reason):
+    xml = hosts.domain_xml(name='lost').replace('type="network"', 'type="direct"').replace(
+        '<source network="default"/>', '<source dev="%s" mode="bridge"/>' % nic)
+    problem = refusal(hosts, 'create', write(hosts, 'lost.xml', xml))
+    assert "a guest cannot be put on '%s': %s" % (nic, reason) in problem
+    assert 'lost' not in says(hosts, 'list', '--all', '--name')

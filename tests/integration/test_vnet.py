@@ -179,6 +179,15 @@ def test_a_start_that_fails_says_why(setting):
     assert vnet.wait() == 1
 
 
+def test_a_start_without_the_capability_says_so(setting):
+    program = os.path.join(setting.places.build, 'vnet', 'quasar-vnet')
+    result = setting.places.exec('hostA', 'setpriv', '--bounding-set', '-net_raw', program, '--nic', support.NIC,
+                                 '--mac', MAC.hex(':'), '--control', '/run/without.ctl', '--vhost', '/run/without.sock',
+                                 '--capture', setting.kind)
+    assert result.returncode == 1
+    assert "cannot capture on '%s': CAP_NET_RAW is missing" % support.NIC in result.stderr
+
+
 def test_no_privilege_is_left(setting):
     vnet = setting.start()
     assert setting.passes_from_guest() == []

@@ -28,6 +28,8 @@ event_text(const char *text)
 static void
 note(const DomainEvent *event, gpointer told)
 {
+    if (event->id == EVENT_ID_MONITOR) // each of the others is told so too
+        return;
     g_string_append_printf(told, "%d:%d,%d,%lld,%s,%s,%s;", event->id, event->type, event->detail,
                            event->value, event_text(event->path), event_text(event->target),
                            event_text(event->reason));

@@ -211,10 +211,11 @@ test_another_run_begins_at_zero(void **state)
 {
     Setting *setting = *state;
     assert_true(note_present(setting, 10, 20));
-    nic_status_set_problem(setting->domain, 0, "no cable");
-    assert_string_equal(nic_status_problem(setting->domain, 0), "no cable");
+    nic_status_set_trouble(setting->domain, 0, NIC_LINK, "no cable");
+    assert_string_equal(nic_status_trouble(setting->domain, 0, NIC_LINK), "no cable");
+    assert_null(nic_status_trouble(setting->domain, 0, NIC_LOST));
     setting->domain->generation++;
-    assert_null(nic_status_problem(setting->domain, 0));
+    assert_null(nic_status_trouble(setting->domain, 0, NIC_LINK));
     assert_true(note_present(setting, 1, 2));
     assert_counted(setting, 1, 2);
 }

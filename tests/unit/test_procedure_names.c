@@ -55,6 +55,7 @@ unserved_programs_only_refuse(void **state)
     assert_int_equal(procedures_n_programs, 3);
     assert_int_equal(procedures_programs[1].program, RPC_PROGRAM_QEMU);
     assert_null(rpc_program_find(&procedures_programs[1], 1));
+    assert_non_null(rpc_program_find(&procedures_programs[1], 4));
 }
 
 int

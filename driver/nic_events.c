@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// What happens to guests' NICs: the event, the message, and the host's links by which it comes about.
+#include "driver/nic_events.h"
+
+#include "base/frame.h"
+#include "driver/domains.h"
+#include "driver/links.h"
+
+static const struct {
+    const char *begins, *ends;
+} names[] = {
+    [NIC_LOST] = {"lost", "back"},
+    [NIC_LINK] = {"link-down", "link-up"},
+    [NIC_TUNNEL] = {"tunnel-down", "tunnel-up"},
+};
+G_STATIC_ASSERT(G_N_ELEMENTS(names) == NIC_TROUBLES);
+
+// Locked; the caller frees.
+static char *
+alias_of(const Domain *domain, guint index)
+{
+    const DomainInterface *interface = domain->live && index < domain->live->interfaces->len
+                                           ? g_ptr_array_index(domain->live->interfaces, index)
+                                           : NULL;
+    return interface && interface->info.alias ? g_strdup(interface->info.alias)
+                                              : g_strdup_printf("net%u", index);
+}
+
+void
+domain_network_event(Domain *domain, guint index, NicTrouble trouble, const char *problem)
+{
+    const char *known = nic_status_trouble(domain, index, trouble);
+    // The same trouble in other words is the same trouble.
+    gboolean news = (known == NULL) != (problem == NULL);
+    nic_status_set_trouble(domain, index, trouble, problem);
+    if (!news)
+        return;
+    const char *what = problem ? names[trouble].begins : names[trouble].ends;
+    g_autofree char *alias = alias_of(domain, index);
+    g_autoptr(json_t) details = json_pack("{s:s, s:i, s:s, s:s?}", "nic", alias, "index", (int) index,
+                                          "event", what, "problem", problem);
+    if (problem)
+        g_warning("domain '%s': network interface %s: %s", domain->name, alias, problem);
+    else
+        g_message("domain '%s': network interface %s: %s", domain->name, alias, what);
+    domain_emit_monitor(domain, NIC_EVENT_NAME, details);
+}
+
+void
+domain_network_problems(Domain *domain, GPtrArray *texts)
+{
+    for (guint i = 0; domain_is_active(domain) && domain->live && i < domain->live->interfaces->len; i++)
+        for (guint trouble = 0; trouble < NIC_TROUBLES; trouble++) {
+            const char *problem = nic_status_trouble(domain, i, trouble);
+            g_autofree char *alias = problem ? alias_of(domain, i) : NULL;
+            if (problem)
+                g_ptr_array_add(texts, g_strdup_printf("network interface %s: %s", alias, problem));
+        }
+}
+
+// Unlocked. The host's NIC is the one that the guest's quasar-vnet names. One that is gone ends that, which
+// is told in its own way (process_nics.c).
+static void
+look(Domain *domain, guint index, const char *only)
+{
+    g_autoptr(json_t) status = NULL;
+    g_autofree char *problem = NULL;
+    NicCounters counters;
+    const char *nic = nic_status_read(domain, index, &counters, &status)
+                          ? json_string_value(json_object_get(status, "nic"))
+                          : NULL;
+    if (!nic || (only && !g_str_equal(nic, only)))
+        return;
+    domain_lock(domain);
+    // Looked at under the lock, so that of two who look the later one has the last word.
+    const LinkState state = links_look(nic);
+    if (state == LINK_DOWN)
+        problem = g_strdup_printf("the host's NIC '%s' is down", nic);
+    else if (state == LINK_NO_CARRIER)
+        problem = g_strdup_printf("the host's NIC '%s' has no link: its cable is out", nic);
+    if (state != LINK_GONE && domain_is_active(domain))
+        domain_network_event(domain, index, NIC_LINK, problem);
+    domain_unlock(domain);
+}
+
+void
+nic_events_look(Domain *domain, guint index)
+{
+    look(domain, index, NULL);
+}
+
+static void
+look_for_all(Driver *driver, gpointer nic)
+{
+    g_autoptr(GPtrArray) domains =
+        domain_list_filter(driver_domains(driver), VIR_CONNECT_LIST_DOMAINS_ACTIVE);
+    for (guint i = 0; i < domains->len; i++) {
+        Domain *domain = g_ptr_array_index(domains, i);
+        domain_lock(domain);
+        const guint n = domain->vnets ? domain->vnets->len : 0;
+        domain_unlock(domain);
+        for (guint index = 0; index < n; index++)
+            look(domain, index, nic);
+    }
+    g_free(nic);
+}
+
+// On the emulator thread.
+static void
+link_changed(const char *nic, LinkState state, gpointer driver)
+{
+    if (state != LINK_GONE)
+        driver_defer(driver, look_for_all, g_strdup(nic), NULL);
+}
+
+void
+nic_events_start(Driver *driver)
+{
+    g_autoptr(GError) error = NULL;
+    if (!links_watch(driver->emulator, link_changed, driver, &error))
+        g_warning("guests will not hear of this host's NICs going down: %s", error->message);
+}
