@@ -239,7 +239,7 @@ class Lab:
         if not (delay_ms or loss_percent or rate_kbit):
             self.must(switch, 'ip', 'link', 'set', port, 'master', 'br0')
             return
-        program, counts, tap = self._program('impair'), self._counts(name), 'n-' + port[2:]
+        program, counts, tap = self.program('impair'), self._counts(name), 'n-' + port[2:]
         with contextlib.suppress(FileNotFoundError):
             os.unlink(counts)
         self.must(switch, 'ip', 'link', 'set', port, 'nomaster')
@@ -267,7 +267,7 @@ class Lab:
         return [pid for pid in self.processes(switch, 'impair')
                 if open('/proc/%d/cmdline' % pid).read().split('\0')[1:2] == [port]]
 
-    def _program(self, name):
+    def program(self, name):
         """The path of a program of the lab's, made from its source when that is younger."""
         source, path = os.path.join(HERE, name + '.c'), os.path.join(self.directory, name)
         if not os.path.exists(path) or os.path.getmtime(path) < os.path.getmtime(source):

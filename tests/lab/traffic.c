@@ -1,0 +1,451 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// Traffic between a client and the lab's guest that accounts for each byte and each frame.
+//
+//   traffic serve PORT                          in the guest
+//   traffic download|upload ADDRESS PORT KB/S   at the client, until SIGTERM; then each prints one line
+//   traffic udp-in|udp-out ADDRESS PORT UDP-PORT FRAMES/S
+//   traffic ping-back ADDRESS PORT
+//   traffic run ADDRESS PORT COMMAND            what a command prints in the guest, at once
+//
+// Each client has a connection of its own to the guest's server, on which it says what it wants, and whose
+// half it closes when that shall end; what the guest has counted comes back on it. It is one more connection
+// that has to live through a move. The guest reaches the client where the connection comes from.
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/timerfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "account.h"
+
+enum { BLOCK = 4096, FRAME = 64, TICK_US = 1000, CATCH_UP = 20, LINGER_MS = 500 };
+
+static void
+die(const char *what)
+{
+    fprintf(stderr, "traffic: %s: %s\n", what, strerror(errno));
+    exit(1);
+}
+
+// Content: a function of where it is in the stream.
+static void
+fill(unsigned char *block, uint64_t offset)
+{
+    for (uint64_t i = 0; i < BLOCK / 8; i++) {
+        uint64_t word = (offset / 8 + i + 1) * UINT64_C(0x9e3779b97f4a7c15);
+
+        memcpy(block + i * 8, &word, 8);
+    }
+}
+
+static int
+readable(int fd, int wait_ms)
+{
+    struct pollfd polled = {fd, POLLIN, 0};
+
+    return poll(&polled, 1, wait_ms) > 0;
+}
+
+static int
+new_timer(void)
+{
+    struct itimerspec every = {{0, TICK_US * 1000}, {0, TICK_US * 1000}};
+    int timer = timerfd_create(CLOCK_MONOTONIC, 0);
+
+    if (timer < 0 || timerfd_settime(timer, 0, &every, NULL) < 0)
+        die("timer");
+    return timer;
+}
+
+// Ticks to make up for since the last call; who has slept long is not to send it all at once.
+static uint64_t
+wait_ticks(int timer)
+{
+    uint64_t ticks = 0;
+
+    if (read(timer, &ticks, sizeof(ticks)) < 0)
+        die("timer");
+    return ticks < CATCH_UP ? ticks : CATCH_UP;
+}
+
+static void
+write_all(int fd, const void *data, size_t length)
+{
+    while (length) {
+        ssize_t n = write(fd, data, length);
+
+        if (n < 0 && errno != EINTR)
+            die("write");
+        if (n > 0) {
+            data = (const char *) data + n;
+            length -= (size_t) n;
+        }
+    }
+}
+
+static void say(int fd, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static void
+say(int fd, const char *format, ...)
+{
+    char text[1024];
+    va_list arguments;
+
+    va_start(arguments, format);
+    vsnprintf(text, sizeof(text), format, arguments);
+    va_end(arguments);
+    write_all(fd, text, strlen(text));
+}
+
+// Until the other end closes its half.
+static void
+copy_rest(int from, int to)
+{
+    char data[4096];
+    ssize_t n;
+
+    while ((n = read(from, data, sizeof(data))) > 0)
+        write_all(to, data, (size_t) n);
+    if (n < 0)
+        die("the guest's answer");
+}
+
+// One line, without its end.
+static void
+read_line(int fd, char *line, size_t size)
+{
+    size_t n = 0;
+
+    while (n + 1 < size && read(fd, line + n, 1) == 1 && line[n] != '\n')
+        n++;
+    line[n] = '\0';
+}
+
+// Flows. Each goes on until something can be read from `stop`.
+
+static uint64_t
+send_bytes(int fd, int stop, uint64_t kb_per_second)
+{
+    unsigned char block[BLOCK];
+    uint64_t offset = 0, due = 0;
+    int timer = new_timer();
+
+    while (!readable(stop, 0)) {
+        for (due += wait_ticks(timer) * kb_per_second * 1000 * TICK_US / 1000000; due >= BLOCK;
+             due -= BLOCK) {
+            fill(block, offset);
+            write_all(fd, block, BLOCK);
+            offset += BLOCK;
+        }
+    }
+    shutdown(fd, SHUT_WR);
+    return offset;
+}
+
+// Until the end of the stream. When `stop` (-1: none) can be read the other end is told to stop.
+static void
+take_bytes(int fd, int stop, FILE *out)
+{
+    unsigned char block[BLOCK], expected[BLOCK];
+    uint64_t bytes = 0, wrong = 0;
+    int64_t last = account_now(), longest = 0;
+
+    for (;;) {
+        struct pollfd polled[2] = {{fd, POLLIN, 0}, {stop, POLLIN, 0}};
+        ssize_t n;
+
+        if (poll(polled, 2, -1) < 0)
+            die("poll");
+        if (polled[1].revents) {
+            shutdown(fd, SHUT_WR);
+            stop = -1;
+        }
+        if (!polled[0].revents)
+            continue;
+        n = read(fd, block, BLOCK - bytes % BLOCK);
+        if (n < 0)
+            die("read");
+        if (n == 0)
+            break;
+        if (account_now() - last > longest)
+            longest = account_now() - last;
+        last = account_now();
+        fill(expected, bytes - bytes % BLOCK);
+        wrong += memcmp(block, expected + bytes % BLOCK, (size_t) n) != 0;
+        bytes += (uint64_t) n;
+    }
+    fprintf(out, "bytes %" PRIu64 " wrong %" PRIu64 " longest %" PRId64 "\n", bytes, wrong, longest);
+    fflush(out);
+}
+
+static int
+udp_socket(uint16_t port)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port)};
+    int fd = socket(AF_INET, SOCK_DGRAM, 0), buffer = 16 << 20;
+
+    // After a pause many come at once.
+    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &buffer, sizeof(buffer)) < 0 ||
+        bind(fd, (struct sockaddr *) &address, sizeof(address)) < 0)
+        die("UDP");
+    return fd;
+}
+
+static uint64_t
+send_frames(struct sockaddr_in to, uint16_t port, uint64_t per_second, int stop)
+{
+    unsigned char frame[FRAME] = {0};
+    int fd = udp_socket(0), timer = new_timer();
+    uint64_t sent = 0, due = 0;
+
+    to.sin_port = htons(port);
+    while (!readable(stop, 0)) {
+        for (due += wait_ticks(timer) * per_second; due >= 1000000 / TICK_US; due -= 1000000 / TICK_US) {
+            memcpy(frame, &sent, sizeof(sent));
+            if (sendto(fd, frame, FRAME, 0, (struct sockaddr *) &to, sizeof(to)) == FRAME)
+                sent++;
+        }
+    }
+    close(fd);
+    return sent;
+}
+
+static void
+take_frame(int fd, Account *account, int live)
+{
+    unsigned char frame[FRAME];
+    uint64_t number;
+
+    if (recv(fd, frame, FRAME, MSG_DONTWAIT) == FRAME) {
+        memcpy(&number, frame, sizeof(number));
+        account_add(account, number, live);
+    }
+}
+
+static void
+take_frames(int fd, Account *account, int stop)
+{
+    struct pollfd polled[2] = {{stop, POLLIN, 0}, {fd, POLLIN, 0}};
+
+    account_begin(account);
+    while (poll(polled, 2, -1) >= 0 && !polled[0].revents)
+        take_frame(fd, account, account->distinct > 0);
+}
+
+static void
+take_late_frames(int fd, Account *account)
+{
+    while (readable(fd, LINGER_MS))
+        take_frame(fd, account, 0);
+}
+
+// The guest's side.
+
+static void
+serve_pings(int fd, const char *address)
+{
+    pid_t child = fork();
+
+    if (child == 0) {
+        dup2(fd, STDOUT_FILENO);
+        execlp("pinger", "pinger", address, (char *) NULL);
+        _exit(127);
+    }
+    readable(fd, -1);
+    kill(child, SIGTERM);
+    waitpid(child, NULL, 0);
+}
+
+static void
+serve_frames_in(int fd, uint16_t port)
+{
+    Account account;
+    char line[64];
+    int socket = udp_socket(port);
+    FILE *out = fdopen(dup(fd), "w");
+
+    say(fd, "ready\n");
+    take_frames(socket, &account, fd);
+    read_line(fd, line, sizeof(line));
+    take_late_frames(socket, &account);
+    account_tell(&account, strtoull(line, NULL, 10), out);
+    fclose(out);
+}
+
+static void
+serve_command(int fd, char *command)
+{
+    pid_t child = fork();
+
+    if (child == 0) {
+        dup2(fd, STDOUT_FILENO);
+        dup2(fd, STDERR_FILENO);
+        execlp("sh", "sh", "-c", command, (char *) NULL);
+        _exit(127);
+    }
+    waitpid(child, NULL, 0);
+}
+
+static void
+serve_one(int fd, struct sockaddr_in peer)
+{
+    char line[1024], address[INET_ADDRSTRLEN];
+    unsigned port = 0, rate = 0;
+
+    read_line(fd, line, sizeof(line));
+    if (sscanf(line, "send %u", &rate) == 1)
+        send_bytes(fd, fd, rate);
+    else if (strcmp(line, "take") == 0)
+        take_bytes(fd, -1, fdopen(dup(fd), "w"));
+    else if (sscanf(line, "udp-out %u %u", &port, &rate) == 2)
+        say(fd, "%" PRIu64 "\n", send_frames(peer, (uint16_t) port, rate, fd));
+    else if (sscanf(line, "udp-in %u", &port) == 1)
+        serve_frames_in(fd, (uint16_t) port);
+    else if (strncmp(line, "run ", 4) == 0)
+        serve_command(fd, line + 4);
+    else if (strcmp(line, "ping") == 0)
+        serve_pings(fd, inet_ntop(AF_INET, &peer.sin_addr, address, sizeof(address)));
+}
+
+static int
+serve(uint16_t port)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port)};
+    int listener = socket(AF_INET, SOCK_STREAM, 0), yes = 1;
+
+    signal(SIGCHLD, SIG_IGN);
+    if (listener < 0 || setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes)) < 0 ||
+        bind(listener, (struct sockaddr *) &address, sizeof(address)) < 0 || listen(listener, 16) < 0)
+        die("listen");
+    for (;;) {
+        socklen_t size = sizeof(address);
+        int fd = accept(listener, (struct sockaddr *) &address, &size);
+
+        if (fd >= 0 && fork() == 0) {
+            signal(SIGCHLD, SIG_DFL);
+            close(listener);
+            serve_one(fd, address);
+            return 0;
+        }
+        close(fd);
+    }
+}
+
+// The client's side.
+
+static struct sockaddr_in
+parse_address(const char *address, const char *port)
+{
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t) atoi(port))};
+
+    if (inet_pton(AF_INET, address, &to.sin_addr) != 1) {
+        fprintf(stderr, "traffic: %s is no address\n", address);
+        exit(2);
+    }
+    return to;
+}
+
+static int
+open_connection(const struct sockaddr_in *to)
+{
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+    if (fd < 0 || connect(fd, (const struct sockaddr *) to, sizeof(*to)) < 0)
+        die("connect");
+    return fd;
+}
+
+// Becomes readable with SIGTERM.
+static int
+stop_signal(void)
+{
+    sigset_t set;
+    int fd;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    fd = signalfd(-1, &set, 0);
+    if (fd < 0)
+        die("signalfd");
+    return fd;
+}
+
+static void
+receive_frames(int fd, int stop, uint16_t port, unsigned rate)
+{
+    Account account;
+    char line[64];
+    int socket = udp_socket(port);
+
+    say(fd, "udp-out %u %u\n", port, rate);
+    take_frames(socket, &account, stop);
+    shutdown(fd, SHUT_WR);
+    read_line(fd, line, sizeof(line));
+    take_late_frames(socket, &account);
+    account_tell(&account, strtoull(line, NULL, 10), stdout);
+}
+
+static void
+give_frames(int fd, int stop, const struct sockaddr_in *to, uint16_t port, unsigned rate)
+{
+    char line[64];
+
+    say(fd, "udp-in %u\n", port);
+    read_line(fd, line, sizeof(line));
+    say(fd, "%" PRIu64 "\n", send_frames(*to, port, rate, stop));
+    copy_rest(fd, STDOUT_FILENO);
+}
+
+int
+main(int argc, char **argv)
+{
+    const char *what = argc > 1 ? argv[1] : "";
+    struct sockaddr_in to;
+    unsigned rate, port;
+    int fd, stop;
+
+    signal(SIGPIPE, SIG_IGN);
+    if (strcmp(what, "serve") == 0 && argc == 3)
+        return serve((uint16_t) atoi(argv[2]));
+    if (argc < 4) {
+        fprintf(stderr, "usage: traffic serve PORT | download|upload ADDRESS PORT KB/S | "
+                        "udp-in|udp-out ADDRESS PORT UDP-PORT FRAMES/S | ping-back ADDRESS PORT | run "
+                        "ADDRESS PORT COMMAND\n");
+        return 2;
+    }
+    stop = stop_signal();
+    to = parse_address(argv[2], argv[3]);
+    port = argc > 5 ? (unsigned) atoi(argv[4]) : 0;
+    rate = argc > 4 ? (unsigned) atoi(argv[argc - 1]) : 0;
+    fd = open_connection(&to);
+    if (strcmp(what, "download") == 0) {
+        say(fd, "send %u\n", rate);
+        take_bytes(fd, stop, stdout);
+    } else if (strcmp(what, "upload") == 0) {
+        say(fd, "take\n");
+        printf("sent %" PRIu64 " ", send_bytes(fd, stop, rate));
+        fflush(stdout);
+        copy_rest(fd, STDOUT_FILENO);
+    } else if (strcmp(what, "udp-in") == 0) {
+        receive_frames(fd, stop, (uint16_t) port, rate);
+    } else if (strcmp(what, "udp-out") == 0) {
+        give_frames(fd, stop, &to, (uint16_t) port, rate);
+    } else if (strcmp(what, "ping-back") == 0) {
+        say(fd, "ping\n");
+        readable(stop, -1);
+        shutdown(fd, SHUT_WR);
+        copy_rest(fd, STDOUT_FILENO);
+    } else if (strcmp(what, "run") == 0 && argc == 5) {
+        say(fd, "run %s\n", argv[4]);
+        copy_rest(fd, STDOUT_FILENO);
+    }
+    return 0;
+}
