@@ -227,6 +227,10 @@ tls_session_handshake(TlsSession *session, GError **error)
     // A warning alert does not end a handshake.
     while (rc < 0 && !gnutls_error_is_fatal(rc) && rc != GNUTLS_E_AGAIN && rc != GNUTLS_E_INTERRUPTED)
         rc = gnutls_handshake(session->gnutls);
+    if (rc == GNUTLS_E_PREMATURE_TERMINATION) {
+        quasar_set_error(error, VIR_ERR_NO_CONNECT, "the other side went away during the TLS handshake");
+        return TLS_FAILED;
+    }
     return step_status(session, rc, "TLS handshake failed", error);
 }
 

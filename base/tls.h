@@ -39,6 +39,7 @@ typedef enum {
     TLS_FAILED,     // error is set, the session is dead
 } TlsStatus;
 
+// VIR_ERR_RPC, or VIR_ERR_NO_CONNECT when the other side has closed the connection.
 TlsStatus tls_session_handshake(TlsSession *session, GError **error);
 
 // After the handshake. Verifies the peer's certificate: chain, times, purpose and, with `hostname`, the name.

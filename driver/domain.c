@@ -173,10 +173,10 @@ domain_call_destroy_hook(Domain *domain, GError **error)
     return !hooks->destroy || hooks->destroy(domain, error);
 }
 
-gboolean
-domain_nic_is_away(Domain *domain, guint nic)
+char *
+domain_nic_home(Domain *domain, guint nic)
 {
-    return hooks->is_away && hooks->is_away(domain, nic);
+    return hooks->home ? hooks->home(domain, nic) : NULL;
 }
 
 char *

@@ -123,8 +123,8 @@ typedef struct {
     // `destroy` is a vote while a handoff is open: called without the lock, before anything is killed; may
     // block. FALSE refuses the destroy.
     gboolean (*destroy)(Domain *domain, GError **error);
-    // Whether the segment of this NIC is another host's. Domain locked; must not block.
-    gboolean (*is_away)(Domain *domain, guint nic);
+    // The host that has the segment of this NIC; NULL: this one. Domain locked; must not block. Caller frees.
+    char *(*home)(Domain *domain, guint nic);
 } DomainHooks;
 
 // `hooks` must stay.
@@ -133,7 +133,7 @@ gboolean domain_may_run(Domain *domain, GError **error);
 void domain_call_stopped_hook(Domain *domain, int reason);
 void domain_call_resumed_hook(Domain *domain);
 gboolean domain_call_destroy_hook(Domain *domain, GError **error);
-gboolean domain_nic_is_away(Domain *domain, guint nic);
+char *domain_nic_home(Domain *domain, guint nic);
 
 // Paths; the caller frees.
 char *domain_definition_path(Domain *domain);

@@ -73,23 +73,17 @@ nic_entry_encode(const NicEntry *entry)
     return object;
 }
 
-static gint64
-round_trip(const json_t *status)
-{
-    const json_t *value = json_object_get(status, "round_trip_us");
-    return json_is_integer(value) ? (gint64) json_integer_value(value) : -1;
-}
-
 static void
 visit_nic(Domain *domain, const DomainDef *def, guint index, NicVisit visit, gpointer data)
 {
     const DomainInterface *interface = g_ptr_array_index(def->interfaces, index);
     const gboolean user = interface->type == DOMAIN_INTERFACE_USER;
-    g_autofree char *mac = domain_mac_format(interface->mac), *problem = NULL;
+    g_autofree char *mac = domain_mac_format(interface->mac), *problem = NULL, *home = NULL;
     g_autoptr(json_t) status = NULL;
     NicCounters counters;
     gboolean known = nic_status_read(domain, index, &counters, &status);
     domain_lock(domain);
+    home = domain_nic_home(domain, index);
     for (guint i = 0; !problem && i < NIC_TROUBLES; i++)
         problem = g_strdup(nic_status_trouble(domain, index, i));
     gboolean lost = nic_status_trouble(domain, index, NIC_LOST) || !domain->vnets ||
@@ -106,8 +100,8 @@ visit_nic(Domain *domain, const DomainDef *def, guint index, NicVisit visit, gpo
                                     : lost ? "lost"
                                     : mode ? nic_mode_name(mode)
                                            : NULL,
-                            .peer = json_string_value(json_object_get(status, "peer")),
-                            .round_trip_us = round_trip(status),
+                            .peer = home,
+                            .round_trip_us = nic_round_trip_us(status),
                             .queue = nic_queue_frames(status),
                             .counters = known ? &counters : NULL,
                             .status = status,

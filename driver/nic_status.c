@@ -200,6 +200,13 @@ nic_status_read(Domain *domain, guint index, NicCounters *counters, json_t **sta
     return there;
 }
 
+gint64
+nic_round_trip_us(const json_t *status)
+{
+    const json_t *value = json_object_get(json_object_get(status, "link"), "round-trip");
+    return json_is_integer(value) ? (gint64) json_integer_value(value) : -1;
+}
+
 void
 nic_status_set_trouble(Domain *domain, guint index, NicTrouble trouble, const char *problem)
 {

@@ -48,6 +48,9 @@ const char *nic_mode_name(const char *mode);
 // Frames that wait for the guest or for their way to another host.
 guint64 nic_queue_frames(const json_t *status);
 
+// To the other host, and back, in us; -1: there is none, or it is not known.
+gint64 nic_round_trip_us(const json_t *status);
+
 // With the domain locked: what is wrong with the NIC now, as driver/nic_events.h tells it; NULL: nothing.
 // Forgotten with the run.
 void nic_status_set_trouble(Domain *domain, guint index, NicTrouble trouble, const char *problem);

@@ -173,7 +173,8 @@ install(Nic *nic, VnetClient *client, GError **error)
     // The emulator plugs the cable of a vhost-user NIC in when it finds the new one.
     gboolean unplugged = interface->link == TRISTATE_OFF;
     gboolean passes = !unplugged && !domain->incoming && domain_may_run(domain, NULL);
-    if ((domain_nic_is_away(domain, nic->index) && !vnet_client_away(own, error)) ||
+    g_autofree char *home = domain_nic_home(domain, nic->index);
+    if ((home && !vnet_client_away(own, error)) ||
         (passes && !vnet_client_activate(own, FALSE, NULL, error))) {
         vnet_client_quit(own, NULL);
         return FALSE;

@@ -138,6 +138,7 @@ set_up(Driver *driver, const Arguments *arguments, GError **error)
         return FALSE;
     store_load(driver);
     resolve_start(driver);
+    nic_report_add_source(anchor_home_report);
     anchor_home_start(driver);
     anchor_away_start(driver);
     store_settle_jobs(driver);

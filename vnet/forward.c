@@ -113,6 +113,10 @@ forward_to_guest(guint8 *frame, gsize length, const Offload *offload, gboolean t
             forward->drops[DROP_HOLD]++;
             break;
         case SWITCH_TAKEN:
+            if (switch_mode(forward->move) == SWITCH_LEAVING) {
+                forward->to_guest.frames++;
+                forward->to_guest.bytes += length;
+            }
             break;
         }
 }

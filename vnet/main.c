@@ -358,6 +358,7 @@ main(int argc, char **argv)
         g_critical("%s", error->message);
     else
         g_message("done");
+    switch_free(vnet.move); // the other ends of its links see an end in order
     // At once: clearing up would only need more system calls.
     _exit(code);
 }

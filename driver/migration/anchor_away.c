@@ -9,6 +9,7 @@
 #include "driver/domains.h"
 #include "driver/migration/anchor_home.h"
 #include "driver/migration/phases.h"
+#include "driver/nic_events.h"
 
 #define FIRST_WAIT_MS 100
 #define LAST_WAIT_MS  10000
@@ -109,13 +110,18 @@ relink(AwayLink *link, VnetClient *vnet, GError **error)
     return ok;
 }
 
+static Domain *
+domain_of(Driver *driver, const AnchorRecord *record)
+{
+    guint8 uuid[VIR_UUID_BUFLEN];
+    return domain_uuid_parse(record->uuid, uuid) ? domain_list_by_uuid(driver_domains(driver), uuid, NULL)
+                                                 : NULL;
+}
+
 static char *
 control_path(AwayLink *link)
 {
-    guint8 uuid[VIR_UUID_BUFLEN];
-    g_autoptr(Domain) domain = domain_uuid_parse(link->record->uuid, uuid)
-                                   ? domain_list_by_uuid(driver_domains(link->driver), uuid, NULL)
-                                   : NULL;
+    g_autoptr(Domain) domain = domain_of(link->driver, link->record);
     if (!domain)
         return NULL;
     domain_lock(domain);
@@ -140,12 +146,14 @@ static void
 report(const AwayLink *link, gboolean up)
 {
     const AnchorRecord *record = link->record;
-    if (up)
-        g_message("guest '%s': the link of its network interface %u to its home on %s is up", record->name,
-                  record->nic, record->host);
-    else
-        g_warning("guest '%s': the link of its network interface %u to its home on %s is down", record->name,
-                  record->nic, record->host);
+    g_autoptr(Domain) domain = domain_of(link->driver, record);
+    g_autofree char *problem =
+        up ? NULL : g_strdup_printf("the link to its home on %s is down", record->host);
+    if (!domain)
+        return;
+    domain_lock(domain);
+    domain_network_event(domain, record->nic, NIC_TUNNEL, problem);
+    domain_unlock(domain);
 }
 
 // One tunnel more, and a while for it to carry frames. FALSE: the vnet has ended, or the link.
@@ -408,10 +416,7 @@ anchor_away_find(Driver *driver G_GNUC_UNUSED, const char *uuid, guint nic)
 static gboolean
 is_here(Driver *driver, const AnchorRecord *record, gboolean *undecided)
 {
-    guint8 uuid[VIR_UUID_BUFLEN];
-    g_autoptr(Domain) domain = domain_uuid_parse(record->uuid, uuid)
-                                   ? domain_list_by_uuid(driver_domains(driver), uuid, NULL)
-                                   : NULL;
+    g_autoptr(Domain) domain = domain_of(driver, record);
     *undecided = FALSE;
     if (!domain)
         return FALSE;

@@ -368,10 +368,10 @@ anchor_home_answer(Driver *driver G_GNUC_UNUSED, const char *link, Channel *chan
         give_tunnel(anchor, g_steal_pointer(&own));
 }
 
-void
-anchor_home_visit(AnchorVisitor visitor, gpointer data)
+static GPtrArray *
+all_anchors(void)
 {
-    g_autoptr(GPtrArray) list = g_ptr_array_new_with_free_func((GDestroyNotify) unref_anchor);
+    GPtrArray *list = g_ptr_array_new_with_free_func((GDestroyNotify) unref_anchor);
     GHashTableIter iter;
     gpointer value;
     g_mutex_lock(&anchors_lock);
@@ -382,14 +382,45 @@ anchor_home_visit(AnchorVisitor visitor, gpointer data)
         g_ptr_array_add(list, value);
     }
     g_mutex_unlock(&anchors_lock);
+    return list;
+}
+
+static void
+report_anchor(const AnchorRecord *record, const json_t *status, NicVisit visit, gpointer data)
+{
+    const char *mode = json_string_value(json_object_get(status, "mode"));
+    const gboolean up = json_is_true(json_object_get(json_object_get(status, "link"), "up"));
+    NicCounters counters;
+    nic_counters_decode(status, &counters);
+    const NicEntry entry = {.uuid = record->uuid,
+                            .name = record->name,
+                            .index = record->nic,
+                            .mac = record->mac,
+                            .host_nic = record->device,
+                            .mode = mode ? nic_mode_name(mode) : "lost",
+                            .peer = record->host,
+                            .round_trip_us = nic_round_trip_us(status),
+                            .queue = nic_queue_frames(status),
+                            .counters = status ? &counters : NULL,
+                            .status = status,
+                            .problem = !status ? "its quasar-vnet is gone"
+                                       : up    ? NULL
+                                               : "the link to the guest's host is down"};
+    visit(&entry, data);
+}
+
+void
+anchor_home_report(Driver *driver, NicVisit visit, gpointer data)
+{
+    g_autoptr(GPtrArray) list = all_anchors();
     for (guint i = 0; i < list->len; i++) {
         const Anchor *anchor = g_ptr_array_index(list, i);
         g_mutex_lock(&anchors_lock);
         g_autoptr(AnchorRecord) record = anchor_record_copy(anchor->record);
         g_mutex_unlock(&anchors_lock);
-        g_autofree char *control = control_path(anchor->driver, record);
+        g_autofree char *control = control_path(driver, record);
         g_autoptr(VnetClient) client = vnet_client_attach(control, NULL);
         g_autoptr(json_t) status = client ? vnet_client_status(client, NULL) : NULL;
-        visitor(record, status, data);
+        report_anchor(record, status, visit, data);
     }
 }

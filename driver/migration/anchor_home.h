@@ -4,6 +4,7 @@
 
 #include "driver/driver.h"
 #include "driver/migration/anchor_record.h"
+#include "driver/nic_report.h"
 #include "vnet/client.h"
 
 // Theory of operation. Before a guest leaves for another segment its host writes a record (offered). When it
@@ -36,6 +37,5 @@ void anchor_home_start(Driver *driver);
 // Answers a peer that has come for this link. Takes the channel.
 void anchor_home_answer(Driver *driver, const char *link, Channel *channel);
 
-// What the others know of each anchor here; `status` is the vnet's answer or NULL.
-typedef void (*AnchorVisitor)(const AnchorRecord *record, json_t *status, gpointer data);
-void anchor_home_visit(AnchorVisitor visitor, gpointer data);
+// Those of this host, for the list of all NICs.
+void anchor_home_report(Driver *driver, NicVisit visit, gpointer data);

@@ -97,12 +97,12 @@ stopped(Domain *domain, int reason)
         anchor_away_end(domain->driver, uuid);
 }
 
-static gboolean
-is_away(Domain *domain, guint nic)
+static char *
+home(Domain *domain, guint nic)
 {
     g_autofree char *uuid = domain_uuid_format(domain->uuid);
     g_autoptr(AnchorRecord) record = anchor_away_find(domain->driver, uuid, nic);
-    return record != NULL;
+    return record ? g_strdup(record->host) : NULL;
 }
 
 static PeerAddress *
@@ -287,7 +287,7 @@ resolve_start(Driver *driver)
                                       .stopped = stopped,
                                       .resumed = kill_disowned,
                                       .destroy = vote,
-                                      .is_away = is_away};
+                                      .home = home};
     domain_set_hooks(&hooks);
     g_autofree char *directory = handoff_directory(driver->state_dir);
     g_autoptr(GError) error = NULL;

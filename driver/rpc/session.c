@@ -436,7 +436,10 @@ establish(RpcSession *session)
         return FALSE;
     }
     if (io == RPC_IO_FAILED || (tls && !check_certificate(session, &error))) {
-        g_warning("client %" G_GUINT64_FORMAT " is refused: %s", session->id, error ? error->message : "TLS");
+        // A peer tries all our addresses at once and closes those that it does not need.
+        gboolean gone = g_error_matches(error, QUASAR_ERROR, VIR_ERR_NO_CONNECT);
+        g_log(G_LOG_DOMAIN, gone ? G_LOG_LEVEL_DEBUG : G_LOG_LEVEL_WARNING,
+              "client %" G_GUINT64_FORMAT " is refused: %s", session->id, error ? error->message : "TLS");
         if (io != RPC_IO_FAILED)
             tls_session_refuse(tls);
         rpc_session_close(session);
