@@ -173,6 +173,13 @@ domain_call_destroy_hook(Domain *domain, GError **error)
     return !hooks->destroy || hooks->destroy(domain, error);
 }
 
+void
+domain_call_started_hook(Domain *domain)
+{
+    if (hooks->started)
+        hooks->started(domain);
+}
+
 char *
 domain_nic_home(Domain *domain, guint nic)
 {

@@ -123,6 +123,8 @@ typedef struct {
     // `destroy` is a vote while a handoff is open: called without the lock, before anything is killed; may
     // block. FALSE refuses the destroy.
     gboolean (*destroy)(Domain *domain, GError **error);
+    // A guest has been started here from its disks: it is nowhere else. Domain locked; must not block.
+    void (*started)(Domain *domain);
     // The host that has the segment of this NIC; NULL: this one. Domain locked; must not block. Caller frees.
     char *(*home)(Domain *domain, guint nic);
 } DomainHooks;
@@ -133,6 +135,7 @@ gboolean domain_may_run(Domain *domain, GError **error);
 void domain_call_stopped_hook(Domain *domain, int reason);
 void domain_call_resumed_hook(Domain *domain);
 gboolean domain_call_destroy_hook(Domain *domain, GError **error);
+void domain_call_started_hook(Domain *domain);
 char *domain_nic_home(Domain *domain, guint nic);
 
 // Paths; the caller frees.

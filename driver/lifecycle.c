@@ -177,6 +177,7 @@ start_locked(Domain *domain, DomainDef *def, unsigned int flags, gconstpointer o
         return FALSE;
     }
     domain->owner = (flags & VIR_DOMAIN_START_AUTODESTROY) ? owner : NULL;
+    domain_call_started_hook(domain);
     domain_emit_lifecycle(domain, VIR_DOMAIN_EVENT_STARTED, VIR_DOMAIN_EVENT_STARTED_BOOTED);
     if (options.paused)
         domain_emit_lifecycle(domain, VIR_DOMAIN_EVENT_SUSPENDED, VIR_DOMAIN_EVENT_SUSPENDED_PAUSED);

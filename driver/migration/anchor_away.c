@@ -351,7 +351,7 @@ settle(AwayLink *link, gboolean away)
     if (away && !anchor_record_store(link->driver->state_dir, link->record, &error))
         g_warning("guest '%s': %s", link->record->name, error->message);
     if (!away)
-        anchor_home_end(link->driver, link->record->uuid, link->record->nic);
+        anchor_home_end(link->driver, link->record->uuid, (int) link->record->nic);
 }
 
 void

@@ -245,16 +245,18 @@ end(Anchor *anchor)
 }
 
 void
-anchor_home_end(Driver *driver, const char *uuid, guint nic)
+anchor_home_end(Driver *driver, const char *uuid, int nic)
 {
     g_autoptr(GPtrArray) records = anchor_record_scan(driver->state_dir, ANCHOR_HOME, uuid);
     g_mutex_lock(&anchors_lock);
     for (guint i = 0; i < records->len; i++) {
         const AnchorRecord *record = g_ptr_array_index(records, i);
         Anchor *anchor = anchors ? g_hash_table_lookup(anchors, record->link) : NULL;
-        if (record->nic == nic && anchor)
+        if (nic >= 0 && record->nic != (guint) nic)
+            continue;
+        if (anchor)
             end(anchor);
-        else if (record->nic == nic)
+        else if (nic >= 0) // of a guest that was started it may be the offer of its next move
             anchor_record_remove(driver->state_dir, record);
     }
     g_mutex_unlock(&anchors_lock);

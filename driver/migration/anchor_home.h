@@ -28,8 +28,8 @@ gboolean anchor_home_adopt(Driver *driver, const char *uuid, guint nic, const ch
 // It has left: every record of it gets its anchor, unless it has it.
 void anchor_home_ensure(Driver *driver, const char *uuid);
 
-// It is at home again: anchors of this NIC end, and nobody needs to be told.
-void anchor_home_end(Driver *driver, const char *uuid, guint nic);
+// It is at home again: anchors of this NIC (-1: of all) end, and nobody needs to be told.
+void anchor_home_end(Driver *driver, const char *uuid, int nic);
 
 // At start-up, before peers can connect: anchors of guests whose moves are decided.
 void anchor_home_start(Driver *driver);

@@ -200,7 +200,7 @@ connect_any(const PeerAddress *address, GError **error)
         g_autofree char *tried = g_strjoinv(", ", address->addresses);
         quasar_set_error(
             error, VIR_ERR_OPERATION_FAILED,
-            "cannot reach the destination's virtquasard on port %u of any of its addresses (%s); check "
+            "cannot reach the other host's virtquasard on port %u of any of its addresses (%s); check "
             "that the port is open between the hosts",
             address->port, tried);
     }

@@ -9,6 +9,7 @@
 #include "base/frame.h"
 #include "driver/domains.h"
 #include "driver/migration/anchor_away.h"
+#include "driver/migration/anchor_home.h"
 #include "driver/migration/departure.h"
 #include "driver/migration/incoming.h"
 #include "driver/migration/moved.h"
@@ -95,6 +96,18 @@ stopped(Domain *domain, int reason)
     // While a handoff is open the guest may live elsewhere.
     if (domain_may_run(domain, NULL))
         anchor_away_end(domain->driver, uuid);
+}
+
+static void
+end_anchors(Driver *driver, gpointer uuid)
+{
+    anchor_home_end(driver, uuid, -1);
+}
+
+static void
+started(Domain *domain)
+{
+    driver_defer(domain->driver, end_anchors, domain_uuid_format(domain->uuid), g_free);
 }
 
 static char *
@@ -287,6 +300,7 @@ resolve_start(Driver *driver)
                                       .stopped = stopped,
                                       .resumed = kill_disowned,
                                       .destroy = vote,
+                                      .started = started,
                                       .home = home};
     domain_set_hooks(&hooks);
     g_autofree char *directory = handoff_directory(driver->state_dir);

@@ -197,17 +197,64 @@ def test_reset_keeps_the_link_and_the_end_dissolves_it(world):
     lab_library.wait_for('the end of the anchor', lambda: not lab.processes('hostA', 'quasar-vnet'))
 
 
-def test_a_move_that_fails_leaves_no_anchor(world):
-    lab = world.lab
-    world.hold('hostA', 'src-stopped')
+def fail_a_move(world):
+    """It is aborted while the guest stands; everything is as it was."""
+    lab, source = world.lab, world.source
+    before = records(world)
+    world.hold(source, 'src-stopped')
     client = world.migrate()
-    world.wait_held('hostA', 'src-stopped', client)
-    assert records(world) == [('hostA', 'home'), ('hostB', 'away')]
-    assert lab.virsh('hostA', 'domjobabort', 'web').returncode == 0
-    world.let_go('hostA')
+    world.wait_held(source, 'src-stopped', client)
+    assert len(records(world)) > len(before)
+    assert lab.virsh(source, 'domjobabort', 'web').returncode == 0
+    world.let_go(source)
     world.hear_end(client, 30)
     assert client.returncode != 0
-    wait_records(world, [])
+    wait_records(world, before)
     world.wait_settled(20)
+
+
+def test_a_move_that_fails_changes_no_link(world):
+    with session(world.lab) as user:
+        fail_a_move(world)
+        assert records(world) == []
+        user.type()
+        world.move()
+        wait_linked(world)
+        fail_a_move(world)
+        user.type()
+        wait_linked(world)
+        assert records(world) == [('hostA', 'home'), ('hostB', 'away')]
+
+
+@pytest.mark.parametrize('host,point', [('hostA', 'src-released'), ('hostA', 'src-running'), ('hostB', 'dst-owned'),
+                                        ('hostB', 'dst-running')])
+def test_a_daemon_that_dies_at_the_handoff_leaves_the_link(world, host, point):
+    lab = world.lab
+    with session(lab) as user:
+        world.hold(host, point)
+        client = world.migrate()
+        world.wait_held(host, point, client)
+        world.kill(host, 'virtquasard')
+        world.hear_end(client, 60)
+        world.let_go(host)
+        world.start_daemon(host)
+        world.wait_settled(60)
+        user.type()
+        if world.state('hostA').startswith('running'):
+            # Its client gave the move up before the destination had heard of its end.
+            assert point == 'src-released'
+            wait_records(world, [])
+            return
+        world.source = 'hostB'
+        wait_linked(world)
+        assert records(world) == [('hostA', 'home'), ('hostB', 'away')]
+        user.type()
+        world.route = ('hostA', 'hostB')
+        try:
+            world.move()
+        finally:
+            world.route = ('hostA', 'hostB', 'hostC')
+        user.type()
+    wait_records(world, [])
     world.assert_runs('hostA')
     world.usable = True
