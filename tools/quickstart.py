@@ -134,7 +134,8 @@ def job_figure(text, name):
 
 
 def demonstrate(progress, lab):
-    progress('lab: two hosts, a switch, a client')
+    routed = lab.topology.routed
+    progress('lab: hosts on subnets of their own, a router, a client' if routed else 'lab: two hosts, a switch, a client')
     lab.up()
     progress('guest: kernel and disks')
     _, overlay = lab.disks()
@@ -158,7 +159,8 @@ def demonstrate(progress, lab):
     job = lab.virsh('hostB', 'domjobinfo', 'web', '--completed').stdout
     memory, disk = lab.guest_get('memory') or 'no answer', lab.guest_get('disk') or 'no answer'
     progress.end()
-    print('\nThe guest moved from hostA to hostB.\n')
+    where = ', which is on another subnet; the client is on the first' if routed else ''
+    print('\nThe guest moved from hostA to hostB%s.\n' % where)
     show([
         ('total time', '%.2f s' % total),
         ('pause (STOP to RESUME)', job_figure(job, 'Total downtime')),
@@ -172,12 +174,15 @@ def demonstrate(progress, lab):
     ])
     for host in ('hostA', 'hostB'):
         print('\n%s$ virsh list --all\n%s' % (host, must_virsh(lab, host, 'list', '--all').rstrip()))
+    for host in ('hostA', 'hostB') if routed else ():
+        print('\n%s$ quasarctl net list\n%s' % (host, lab.must(host, os.path.join(lab.build, 'run'), 'quasarctl', 'net', 'list').rstrip()))
     return bad == 0 and good > 0 and memory.strip().endswith('errors 0') and disk.strip().endswith('errors 0')
 
 
 def main():
     parser = argparse.ArgumentParser(prog='tools/quickstart', description='Shows a live migration on this machine.')
     parser.add_argument('--keep', action='store_true', help='leave the lab up and say how to talk to it')
+    parser.add_argument('--routed', action='store_true', help='to a host on another subnet')
     parser.add_argument('--no-setup', action='store_true', help='do not look for missing packages (tools/quickstart heeds it)')
     options = parser.parse_args()
     if os.geteuid() != 0:
@@ -186,7 +191,7 @@ def main():
     progress = Progress()
     key = zlib.crc32(SOURCE.encode())
     build_dir = os.environ.get('QUASAR_BUILDDIR') or os.path.join(cache_dir(), 'quickstart-%08x' % key)
-    lab = Lab(build=build_dir)
+    lab = Lab(build=build_dir, topology='routed' if options.routed else 'segment')
     lab.build = build_dir
     good = kept = False
     try:
