@@ -210,6 +210,9 @@ static const RpcProcedure qemu_procedures[] = {
 // What each gives and takes is said in driver/rpc/quasar.x.
 static const RpcProcedure quasar_procedures[] = {
     ROW(QUASAR_NET_LIST, "net list", QuasarListArgs, QuasarJsonRet, RO, quasar_net_list),
+    ROW(QUASAR_MIGRATION_LIST, "migration list", QuasarListArgs, QuasarJsonRet, RO, quasar_migration_list),
+    ROW(QUASAR_MIGRATION_RESOLVE, "migration resolve", QuasarResolveArgs, QuasarJsonRet, 0,
+        quasar_migration_resolve),
 };
 
 const RpcProgram procedures_programs[] = {

@@ -141,6 +141,8 @@ HANDLER(event_register_monitor);
 HANDLER(event_deregister_monitor);
 
 HANDLER(quasar_net_list);
+HANDLER(quasar_migration_list);
+HANDLER(quasar_migration_resolve);
 
 HANDLER(migrate_begin);
 HANDLER(migrate_prepare);

@@ -24,6 +24,9 @@ static const struct {
 } commands[] = {
     {"net", "list", "[--json]", "the NICs of guests, and how their frames fare", ctl_net_list},
     {"net", "show", "[--json] DOMAIN [NIC]", "one guest's NICs in full", ctl_net_show},
+    {"migration", "list", "[--json]", "moves that are open on this host", ctl_migration_list},
+    {"migration", "resolve", "[--peer-is-dead] [--yes] DOMAIN", "settles one that is open",
+     ctl_migration_resolve},
 };
 
 gboolean

@@ -20,6 +20,9 @@ typedef gboolean (*CtlRun)(const Ctl *ctl, int argc, char **argv, GError **error
 gboolean ctl_net_list(const Ctl *ctl, int argc, char **argv, GError **error);
 gboolean ctl_net_show(const Ctl *ctl, int argc, char **argv, GError **error);
 
+gboolean ctl_migration_list(const Ctl *ctl, int argc, char **argv, GError **error);
+gboolean ctl_migration_resolve(const Ctl *ctl, int argc, char **argv, GError **error);
+
 // Parses a subcommand's options. `arguments` is what its usage says of the rest, of which there must be from
 // `least` to `most`; argv[1] is then the first of them.
 gboolean ctl_parse(int *argc, char ***argv, const GOptionEntry *entries, const char *arguments, int least,

@@ -267,6 +267,13 @@ migration_prepare(Driver *driver, RpcSession *client, const MigrationParams *par
     if (!handoff)
         return FALSE;
     handoff->persist_dest = (flags & VIR_MIGRATE_PERSIST_DEST) != 0;
+    // Whom a user is told of, and where one looks whether it is really dead before it is given up.
+    handoff->peer_host = g_strdup(cookie->hostname);
+    handoff->run_state = cookie->paused ? VIR_DOMAIN_PAUSED : VIR_DOMAIN_RUNNING;
+    if (cookie->peer) {
+        handoff->peer_addresses = g_strdupv(cookie->peer->addresses);
+        handoff->peer_port = cookie->peer->port;
+    }
     g_autoptr(Domain) domain = make_ready(driver, handoff, g_steal_pointer(&def), cookie, error);
     if (!domain) {
         if (handoff_close(handoff, NULL))

@@ -37,7 +37,7 @@ static_assert(HANDOFF_SOURCE_DONE == 4 && HANDOFF_DESTINATION_NONE == 5, "the so
 static const guint legal_moves[] = {
     [HANDOFF_SOURCE_IDLE] = TO(SOURCE_INTENT),
     [HANDOFF_SOURCE_INTENT] = TO(SOURCE_ABORTED) | TO(SOURCE_RELEASED),
-    [HANDOFF_SOURCE_ABORTED] = 0,
+    [HANDOFF_SOURCE_ABORTED] = TO(SOURCE_RELEASED),
     [HANDOFF_SOURCE_RELEASED] = TO(SOURCE_DONE) | TO(SOURCE_ABORTED),
     [HANDOFF_SOURCE_DONE] = 0,
     [HANDOFF_DESTINATION_NONE] = TO(DESTINATION_PREPARED),
@@ -203,6 +203,9 @@ payload_encode(const Handoff *handoff, HandoffState state)
     json_object_set_new(object, "left", json_boolean(handoff->left));
     json_object_set_new(object, "claimed", json_boolean(handoff->claimed));
     json_object_set_new(object, "peer-refused", json_boolean(handoff->peer_refused));
+    json_object_set_new(object, "peer-promoted", json_boolean(handoff->peer_promoted));
+    utf8 &= set_text(object, "promoted-by", handoff->promoted_by);
+    json_object_set_new(object, "since", json_integer(handoff->since));
     json_object_set_new(object, "run-state", json_integer(handoff->run_state));
     utf8 &= set_text(object, "xml-path", handoff->xml_path);
     char *text = utf8 ? json_dumps(object, JSON_COMPACT) : NULL;
@@ -308,7 +311,7 @@ decode_identity(Handoff *handoff, const json_t *object)
 static const char *
 decode_rest(Handoff *handoff, const json_t *object)
 {
-    gint64 port = 0, run_state = 0;
+    gint64 port = 0, run_state = 0, since = 0;
     if (!get_text(object, "name", &handoff->name))
         return "name";
     if (!get_text(object, "peer-host", &handoff->peer_host))
@@ -327,6 +330,12 @@ decode_rest(Handoff *handoff, const json_t *object)
         return "undefine-source";
     if (!get_flag(object, "peer-refused", &handoff->peer_refused))
         return "peer-refused";
+    if (!get_flag(object, "peer-promoted", &handoff->peer_promoted))
+        return "peer-promoted";
+    if (!get_text(object, "promoted-by", &handoff->promoted_by))
+        return "promoted-by";
+    if (!get_number(object, "since", G_MAXINT64, &since))
+        return "since";
     if (!get_texts(object, "images", &handoff->images))
         return "images";
     if (!get_flag(object, "left", &handoff->left))
@@ -339,6 +348,7 @@ decode_rest(Handoff *handoff, const json_t *object)
         return "xml-path";
     handoff->peer_port = (guint16) port;
     handoff->run_state = (int) run_state;
+    handoff->since = since;
     return NULL;
 }
 
@@ -384,6 +394,7 @@ handoff_free(Handoff *handoff)
     g_strfreev(handoff->peer_addresses);
     g_free(handoff->peer_sha256);
     g_free(handoff->xml_path);
+    g_free(handoff->promoted_by);
     g_strfreev(handoff->images);
     g_free(private_of(handoff));
 }
@@ -572,8 +583,20 @@ handoff_transition(Handoff *handoff, HandoffState state, GError **error)
             handoff->uuid);
         return FALSE;
     }
-    if (!handoff_save(handoff, state, error))
+    if (handoff->state == HANDOFF_SOURCE_ABORTED && !handoff->peer_promoted) {
+        quasar_set_error(
+            error, VIR_ERR_OPERATION_INVALID,
+            "migration of domain %s: the source cannot go from 'aborted' to 'released' unless the "
+            "destination was promoted",
+            handoff->uuid);
         return FALSE;
+    }
+    const gint64 before = handoff->since;
+    handoff->since = g_get_real_time() / G_USEC_PER_SEC;
+    if (!handoff_save(handoff, state, error)) {
+        handoff->since = before;
+        return FALSE;
+    }
     handoff->state = state;
     return TRUE;
 }

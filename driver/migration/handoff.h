@@ -12,6 +12,7 @@
 //   source       idle -> intent -> aborted             the guest runs on here
 //                          \-----> released -> done    the guest has gone
 //                                      \-> aborted     only on the peer's "refused", which it has on its disk
+//                aborted -> released                   only on the peer's "running": promote.h
 //   destination  none -> prepared -> refused           the guest will never run here
 //                            \-----> owned -> starting -> running
 //                                        \-> refused
@@ -41,7 +42,8 @@ typedef enum {
     HANDOFF_SOURCE_ABORTED,
     // The guest is no more ours to run; entered when READY has come and the emulator stands in postmigrate.
     // COMMIT is
-    // sent, again on each new connection. Illegal: resume, abort, opening the disk.
+    // sent, again on each new connection. Entered from aborted only with peer_promoted. Illegal: resume,
+    // abort, opening the disk.
     HANDOFF_SOURCE_RELEASED,
     // RUNNING has come: the guest is the peer's. Free the emulator, then tell the peer, then close.
     HANDOFF_SOURCE_DONE,
@@ -91,6 +93,9 @@ typedef struct {
     gboolean persist_dest;    // VIR_MIGRATE_PERSIST_DEST: the destination keeps a definition
     gboolean undefine_source; // VIR_MIGRATE_UNDEFINE_SOURCE: the source drops its definition once done
     gboolean peer_refused;    // source: the peer has answered "refused" to this token; lets released go back
+    gboolean peer_promoted;   // source: the peer was promoted while this host was dead (promote.h)
+    char *promoted_by;        // destination: on whose word it took the guest without the source's
+    gint64 since;             // read only: when the state was entered, wall clock, s; 0: not known
     int run_state;            // virDomainState that the guest is to have at the destination
     char *xml_path;   // file with the guest's XML of this move, too large for a slot; goes with the record
     char **images;    // source: disk files that travel; destination: those that the move created
@@ -116,7 +121,7 @@ gboolean handoff_legal(HandoffState from, HandoffState to);
 // before it uses this.
 gboolean handoff_owns_disk(HandoffState state);
 
-// No transition leaves the state: aborted, done, refused, running.
+// Nothing is to be done any more but closing: aborted (save with peer_promoted), done, refused, running.
 gboolean handoff_is_end(HandoffState state);
 
 // A fresh token for the move number `epoch` of a guest. Caller frees.
@@ -142,7 +147,8 @@ Handoff *handoff_open(const char *directory, const char *uuid, HandoffRole role,
 GPtrArray *handoff_scan(const char *directory, char ***damaged, GError **error);
 
 // Moves to `state`, saving all fields: one fdatasync. VIR_ERR_OPERATION_INVALID (55), naming both states and
-// changing nothing, if the table does not have it or a released source has no peer_refused. Any other error:
+// changing nothing, if the table does not have it, a released source has no peer_refused or an aborted one no
+// peer_promoted. Any other error:
 // see the top.
 gboolean handoff_transition(Handoff *handoff, HandoffState state, GError **error);
 

@@ -211,6 +211,13 @@ look(Incoming *incoming, gboolean *started)
     return g_str_equal(status, "inmigrate") ? GONE : HELD;
 }
 
+gboolean
+incoming_holds_guest(Incoming *incoming)
+{
+    gboolean started = FALSE;
+    return look(incoming, &started) == HELD && !started;
+}
+
 static void
 remove_images(Handoff *handoff)
 {

@@ -45,6 +45,7 @@ typedef struct Incoming {
     gboolean crashed;       // it arrived without an emulator that held it
     gboolean booked;        // definition, status and events of its arrival are done
     gint64 resumed_wall_us; // when it was let run here
+    gint64 heard_us;        // when the source last asked about it (resolve.c), monotonic; 0: never
     char *failure;          // why it was refused
 } Incoming;
 
@@ -77,6 +78,9 @@ gboolean incoming_refuse(Incoming *incoming, const char *why, gboolean if_unclai
 // Takes ownership and lets the guest run: owned, starting, CONT, running; goes on where it was left. TRUE:
 // arrived. FALSE: refused (incoming->state), or undecided still: ask again. Blocks.
 gboolean incoming_commit(Incoming *incoming, const IncomingCommit *commit, GError **error);
+
+// With the lock: whether an emulator here holds the whole guest, which was not let run yet.
+gboolean incoming_holds_guest(Incoming *incoming);
 
 // Bookkeeping once the guest is here: definition, status, events. Once, outside the pause.
 void incoming_book(Incoming *incoming);

@@ -19,11 +19,46 @@
 #define RETRY_FIRST_S 1
 #define RETRY_LAST_S  8
 
+// Guests whose move was open when this daemon started, and of which no emulator was there: the host may have
+// been switched off for another's sake (promote.h), so nothing of them starts before their peer was asked.
+static GMutex unasked_lock;
+static GHashTable *unasked; // UUID text; a set
+
+static void
+unasked_add(const char *uuid)
+{
+    g_mutex_lock(&unasked_lock);
+    if (!unasked)
+        unasked = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    g_hash_table_add(unasked, g_strdup(uuid));
+    g_mutex_unlock(&unasked_lock);
+}
+
+static gboolean
+is_unasked(const char *uuid)
+{
+    g_mutex_lock(&unasked_lock);
+    gboolean found = unasked && g_hash_table_contains(unasked, uuid);
+    g_mutex_unlock(&unasked_lock);
+    return found;
+}
+
+void
+resolve_asked(const char *uuid)
+{
+    g_mutex_lock(&unasked_lock);
+    if (unasked)
+        g_hash_table_remove(unasked, uuid);
+    g_mutex_unlock(&unasked_lock);
+}
+
 // Whether a record forbids that the guest runs or its disks are opened here. An intent without a job was left
 // by a Begin that nobody followed up: the guest is ours.
 static gboolean
 forbids(const Domain *domain, const Handoff *handoff)
 {
+    if (handoff->role == HANDOFF_SOURCE && is_unasked(handoff->uuid))
+        return TRUE;
     if (handoff->state == HANDOFF_SOURCE_INTENT)
         return domain->job.async == ASYNC_MIGRATION_OUT;
     return !handoff_owns_disk(handoff->state) || handoff->state == HANDOFF_DESTINATION_OWNED ||
@@ -44,7 +79,7 @@ may_run(Domain *domain, GError **error)
             continue;
         quasar_set_error(error, VIR_ERR_OPERATION_INVALID,
                          "a migration of domain '%s' %s %s is not settled (%s: %s); restore the link between "
-                         "the hosts and wait",
+                         "the hosts and wait, or see quasarctl migration list",
                          domain->name, role == HANDOFF_SOURCE ? "to" : "from",
                          handoff && handoff->peer_host ? handoff->peer_host : "another host",
                          handoff_role_name(role),
@@ -183,6 +218,44 @@ settle_released(Driver *driver, Handoff *record, Domain *domain)
     return ok;
 }
 
+// The peer runs the guest although nothing was released to it: it was promoted while this host was dead.
+static gboolean
+yield_to_promoted(Handoff *record, Domain *domain)
+{
+    g_autoptr(GError) error = NULL;
+    if (has_ram(domain)) {
+        g_critical(
+            "%s runs here, and %s runs it too, where it was promoted on the word that this host is dead: "
+            "destroy one of them at once",
+            record->name ? record->name : record->uuid, record->peer_host ? record->peer_host : "its peer");
+        return FALSE;
+    }
+    record->peer_promoted = TRUE;
+    if (!handoff_transition(record, HANDOFF_SOURCE_RELEASED, &error)) {
+        g_critical("migration of %s: %s", record->uuid, error->message);
+        return FALSE;
+    }
+    g_warning("%s is %s's: it was promoted there while this host was down",
+              record->name ? record->name : record->uuid, record->peer_host ? record->peer_host : "its peer");
+    resolve_asked(record->uuid);
+    return TRUE;
+}
+
+// `intent`, found at the start without its guest. FALSE: undecided.
+static gboolean
+settle_unasked(Driver *driver, Handoff *record, Domain *domain)
+{
+    g_autofree char *answer = ask(driver, record, domain);
+    if (g_strcmp0(answer, "running") == 0)
+        return yield_to_promoted(record, domain);
+    if (g_strcmp0(answer, "refused") != 0 && g_strcmp0(answer, "closed") != 0)
+        return FALSE;
+    if (!handoff_transition(record, HANDOFF_SOURCE_ABORTED, NULL))
+        return FALSE;
+    resolve_asked(record->uuid);
+    return TRUE;
+}
+
 // A record whose end the peer has confirmed, or of which no peer knows, is closed. TRUE: nothing is left to
 // do.
 static gboolean
@@ -193,11 +266,15 @@ settle_ended(Driver *driver, Handoff **handoff, Domain *domain)
         return FALSE;
     if (record->state != HANDOFF_SOURCE_IDLE && record->peer_addresses) {
         g_autofree char *answer = ask(driver, record, domain);
+        if (record->state == HANDOFF_SOURCE_ABORTED && g_strcmp0(answer, "running") == 0)
+            yield_to_promoted(record, domain); // the next round does the rest
         if (g_strcmp0(answer, "closed") != 0)
             return FALSE;
     }
+    g_autofree char *uuid = g_strdup(record->uuid);
     if (!handoff_close(record, NULL))
         return FALSE;
+    resolve_asked(uuid);
     *handoff = NULL;
     return TRUE;
 }
@@ -216,7 +293,10 @@ settle(Driver *driver, const char *uuid)
     }
     g_autoptr(Domain) domain = departure_domain(driver, handoff);
     // The thread that moved the guest could not write its end.
-    if (handoff->state == HANDOFF_SOURCE_INTENT) {
+    if (handoff->state == HANDOFF_SOURCE_INTENT && is_unasked(uuid)) {
+        if (!settle_unasked(driver, handoff, domain))
+            return FALSE;
+    } else if (handoff->state == HANDOFF_SOURCE_INTENT) {
         if (!handoff_transition(handoff, HANDOFF_SOURCE_ABORTED, NULL))
             return FALSE;
         if (domain)
@@ -266,13 +346,18 @@ resolve_source(Driver *driver, const char *uuid)
     g_thread_unref(g_thread_new("resolve", source_main, task));
 }
 
-// A daemon that restarts in intent gives the move up: nothing was released, the guest is ours.
+// A daemon that restarts in intent gives the move up if it still has the guest: nothing was released, it is
+// ours. Without it (the host was started anew, or the emulator has ended meanwhile) the peer is asked first.
 static void
 restart_source(Driver *driver, Handoff *handoff)
 {
     g_autoptr(Domain) domain = departure_domain(driver, handoff);
-    if (handoff->state == HANDOFF_SOURCE_INTENT &&
-        handoff_transition(handoff, HANDOFF_SOURCE_ABORTED, NULL) && domain)
+    const gboolean undecided =
+        handoff->state == HANDOFF_SOURCE_INTENT || handoff->state == HANDOFF_SOURCE_ABORTED;
+    if (undecided && handoff->peer_addresses && !has_ram(domain))
+        unasked_add(handoff->uuid);
+    else if (handoff->state == HANDOFF_SOURCE_INTENT &&
+             handoff_transition(handoff, HANDOFF_SOURCE_ABORTED, NULL) && domain)
         departure_stay(domain);
     if (handoff->state == HANDOFF_SOURCE_RELEASED && domain)
         resolve_show_undecided(domain, handoff);
@@ -336,7 +421,8 @@ answer_unknown(Driver *driver, const char *token, const char *peer_state)
     g_autoptr(Handoff) handoff = handoff_open(directory, uuid, HANDOFF_DESTINATION, &error);
     gboolean absent = handoff ? g_strcmp0(handoff->token, token) != 0
                               : g_error_matches(error, QUASAR_ERROR, VIR_ERR_NO_DOMAIN);
-    gboolean over = g_str_equal(peer_state, "aborted") || g_str_equal(peer_state, "done");
+    gboolean over = g_str_equal(peer_state, "aborted") || g_str_equal(peer_state, "done") ||
+                    g_str_equal(peer_state, "intent");
     return absent && over ? "closed" : "unknown";
 }
 
@@ -350,6 +436,9 @@ answer_known(Incoming *incoming, const char *peer_state, const IncomingCommit *c
             incoming_book(incoming);
             return "running";
         }
+    } else if (g_str_equal(peer_state, "intent")) {
+        // It has lost the guest before it released it, and wants to know whether it may have been promoted.
+        incoming_refuse(incoming, "the source came back without the guest", FALSE, NULL);
     } else if (g_str_equal(peer_state, "aborted")) {
         over = incoming_refuse(incoming, "the source gave the move up", FALSE, NULL);
     }
@@ -358,9 +447,10 @@ answer_known(Incoming *incoming, const char *peer_state, const IncomingCommit *c
         return incoming_close(incoming, NULL) ? "closed" : "unknown";
     }
     g_mutex_lock(&incoming->lock);
-    gboolean refused = incoming->state == INCOMING_REFUSED;
+    const IncomingState state = incoming->state;
+    incoming->heard_us = g_get_monotonic_time();
     g_mutex_unlock(&incoming->lock);
-    return refused ? "refused" : "prepared";
+    return state == INCOMING_REFUSED ? "refused" : state == INCOMING_ARRIVED ? "running" : "prepared";
 }
 
 void

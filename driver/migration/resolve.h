@@ -18,6 +18,10 @@ void resolve_source(Driver *driver, const char *uuid);
 // settle. Blocks for PEER_TIMEOUT_MS at most for each step.
 gboolean resolve_now(Driver *driver, const char *uuid);
 
+// The peer of this guest's source record was asked, or an administrator has answered for it: the record alone
+// says what may be done.
+void resolve_asked(const char *uuid);
+
 // Shows the user that the guest stands still here until the peer has answered. Unlocked.
 void resolve_show_undecided(Domain *domain, const Handoff *handoff);
 

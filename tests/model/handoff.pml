@@ -13,8 +13,9 @@ mtype = {idle, intent, aborted, released, done};
 mtype = {none, prepared, refused, owned, starting, running};
 // em_incoming waits for the guest, em_loaded holds it, em_postmigrate has sent it all.
 mtype = {em_none, em_running, em_stopped, em_postmigrate, em_incoming, em_loaded, em_dead};
-// COMMIT_NO_RAM is a COMMIT whose sender says that its emulator has gone.
-mtype = {PREPARE, COMMIT, COMMIT_NO_RAM, ABORT, DONE, READY, REFUSED, RUNNING, CLOSED, UNKNOWN, nothing};
+// COMMIT_NO_RAM is a COMMIT whose sender says that its emulator has gone; ASK is the question of a source that has
+// come back without its guest, and had decided nothing.
+mtype = {PREPARE, COMMIT, COMMIT_NO_RAM, ASK, ABORT, DONE, READY, REFUSED, RUNNING, CLOSED, UNKNOWN, nothing};
 
 // Durable. A closed record is off the disk; its last state is kept for the properties.
 mtype s_rec = idle, d_rec = none;
@@ -42,15 +43,26 @@ bool link_up = true;
 chan to_d = [2] of {mtype};
 chan to_s = [2] of {mtype};
 
+// An administrator's word: the source's host was fenced, and the destination goes on as if it had heard COMMIT.
+bool fenced;
+// The source may not touch the disk before it has asked: it has come back without its guest, or is switched off.
+bool s_gate;
+
 byte faults = FAULTS;
 mtype m;
 
-#define S_OWNS_DISK (s_rec == idle || s_rec == intent || s_rec == aborted)
+#define S_HAS_DISK  (s_rec == idle || s_rec == intent || s_rec == aborted)
+#define S_OWNS_DISK (S_HAS_DISK && !s_gate)
 #define D_OWNS_DISK (d_rec == owned || d_rec == starting || d_rec == running)
 #define DECIDED     (s_closed && (d_closed || d_rec == none))
 #define S_SAYS(state) (s_up && link_up && !s_closed && !s_sent && s_rec == state && nfull(to_d))
 #define D_WORKS     (d_up && d_scanned && !d_closed && d_answer == nothing)
 #define SAY_RUNNING d_answer = (link_up -> RUNNING : nothing)
+
+// Not while READY's source is still to be heard of: whoever promotes has seen that it is dead, and has made sure of it.
+#define FENCE                                                                                                          \
+    fenced = true; s_up = false; s_live = false; s_ready = false; s_gate = true;                                       \
+    s_emu = em_dead; s_killed = true
 
 #define CUT                                                                                                            \
     link_up = false; ram_up = false; s_sent = false; d_answer = nothing; d_heard = nothing;                            \
@@ -84,7 +96,13 @@ active proctype World()
         :: else -> to_d ! COMMIT
         fi }
     // The move fails or is given up; a daemon that has restarted can only abort.
-    :: d_step { s_up && s_rec == intent -> s_rec = aborted; s_sent = false }
+#ifdef MUTANT_ABORT_UNASKED
+    :: d_step { s_up && s_rec == intent -> s_rec = aborted; s_sent = false; s_gate = false }
+#else
+    :: d_step { s_up && s_rec == intent && !s_gate -> s_rec = aborted; s_sent = false }
+#endif
+    // One that comes back without its guest asks first: it may have been fenced.
+    :: d_step { S_SAYS(intent) && s_gate -> to_d ! ASK; s_sent = true }
     :: d_step { s_up && s_rec == aborted && (s_emu == em_stopped || s_emu == em_postmigrate) ->
                 ram_up = false; s_emu = em_running }
 #ifdef MUTANT_RESUME_AFTER_RELEASED
@@ -96,15 +114,21 @@ active proctype World()
     :: d_step { s_up && link_up && nempty(to_s) -> to_s ? m;
         if
         :: m == READY && s_rec == intent -> s_ready = true
-        :: m == REFUSED && (s_rec == intent || s_rec == released) -> s_rec = aborted; s_sent = false
+        :: m == REFUSED && (s_rec == intent || s_rec == released) -> s_rec = aborted; s_sent = false; s_gate = false
         :: m == RUNNING && s_rec == released -> s_rec = done; s_sent = false
-        :: m == CLOSED -> assert(s_rec == aborted || s_rec == done); s_closed = true
+        // It was promoted meanwhile.
+        :: m == RUNNING && (s_rec == intent || s_rec == aborted) ->
+            assert(s_gate && s_emu == em_dead); s_rec = released; s_sent = false
+        // Nothing of this move is there.
+        :: m == CLOSED && s_rec == intent -> assert(s_gate); s_rec = aborted; s_sent = false; s_gate = false
+        :: m == CLOSED && s_rec != intent ->
+            assert(s_rec == aborted || s_rec == done); s_closed = true; s_gate = false
 #ifdef MUTANT_UNKNOWN_MEANS_NO
         :: m == UNKNOWN && s_rec == released -> s_rec = aborted; s_sent = false
 #else
         :: m == UNKNOWN && s_rec == released -> s_sent = false
 #endif
-        :: m == UNKNOWN && s_rec != released -> s_sent = (s_rec == intent) // PREPARE is said once
+        :: m == UNKNOWN && s_rec != released -> s_sent = (s_rec == intent && !s_gate) // PREPARE is said once
         :: else // an answer to what was said before
         fi;
         m = nothing }
@@ -131,13 +155,25 @@ active proctype World()
             :: else // owned, starting: the answer is yet to come
             fi
         :: d_scanned && m == ABORT -> // the source's end is durable
-            assert(d_rec == none || d_rec == prepared || d_rec == refused);
+            assert(d_rec == none || d_rec == prepared || d_rec == refused || fenced);
             if
-            :: d_rec == prepared -> d_rec = refused
-            :: else
-            fi;
-            d_emu = (d_emu == em_none -> em_none : em_dead);
-            d_closed = true; d_answer = CLOSED
+            :: d_rec == running -> d_answer = RUNNING
+            :: d_rec == starting -> d_answer = UNKNOWN // not yet; it asks again
+            :: else ->
+                if
+                :: d_rec == prepared || d_rec == owned -> d_rec = refused
+                :: else
+                fi;
+                d_emu = (d_emu == em_none -> em_none : em_dead);
+                d_closed = true; d_answer = CLOSED
+            fi
+        :: d_scanned && m == ASK ->
+            if
+            :: d_rec == none -> d_answer = CLOSED
+            :: d_rec == prepared || d_rec == owned || d_rec == refused -> d_rec = refused; d_answer = REFUSED
+            :: d_rec == starting -> d_answer = UNKNOWN
+            :: d_rec == running -> d_answer = RUNNING
+            fi
         :: d_scanned && m == DONE -> assert(d_rec == running); d_closed = true; d_answer = CLOSED
         fi;
         m = nothing }
@@ -163,7 +199,7 @@ active proctype World()
     :: d_step { !ram_up && s_emu == em_stopped -> s_emu = em_running }
 
     // ---- What failed comes back.
-    :: d_step { !s_up -> s_up = true }
+    :: d_step { !s_up -> s_up = true; s_sent = false; s_gate = s_gate || (s_emu == em_dead && S_HAS_DISK && s_rec != idle) }
     :: d_step { !d_up -> d_up = true }
     :: d_step { s_up && d_up && !link_up -> link_up = true }
 
@@ -176,12 +212,20 @@ active proctype World()
                 faults--; d_emu = em_dead; d_killed = true; ram_up = false }
     :: d_step { faults > 0 && D_WORKS && (d_rec == prepared || d_rec == owned) ->
                 faults--; d_rec = refused; d_answer = (link_up -> REFUSED : nothing) }
+#ifdef MUTANT_PROMOTE_UNFENCED
+    :: d_step { faults > 0 && D_WORKS && d_rec == prepared && d_emu == em_loaded -> faults--; d_rec = owned }
+#endif
+    // ---- The word of an administrator, who has fenced the source for it.
+    :: d_step { faults > 0 && !fenced && D_WORKS && d_rec == prepared && d_said_ready && d_emu == em_loaded ->
+                faults--; FENCE; CUT; d_rec = owned }
+    :: d_step { faults > 0 && !fenced && D_WORKS && d_rec == owned && d_emu == em_dead ->
+                faults--; FENCE; CUT; d_rec = starting }
 
     :: DECIDED -> break
     od;
     // Decided: one owner of the disk, and the guest runs there unless a fault has killed it.
-    assert(S_OWNS_DISK || D_OWNS_DISK);
-    assert(!S_OWNS_DISK || s_emu == em_running || s_killed);
+    assert(S_HAS_DISK || D_OWNS_DISK);
+    assert(!S_HAS_DISK || s_emu == em_running || s_killed);
     assert(!D_OWNS_DISK || d_emu == em_running || d_killed || s_killed)
 }
 
@@ -201,5 +245,5 @@ end:
 active proctype NeverBothGivenUp()
 {
 end:
-    d_step { (s_rec == done && !D_OWNS_DISK) || (d_closed && d_rec == refused && !S_OWNS_DISK) -> assert(false) }
+    d_step { (s_rec == done && !D_OWNS_DISK) || (d_closed && d_rec == refused && !S_HAS_DISK) -> assert(false) }
 }

@@ -43,6 +43,7 @@ static const HandoffState legal[][2] = {
     {HANDOFF_SOURCE_IDLE, HANDOFF_SOURCE_INTENT},
     {HANDOFF_SOURCE_INTENT, HANDOFF_SOURCE_ABORTED},
     {HANDOFF_SOURCE_INTENT, HANDOFF_SOURCE_RELEASED},
+    {HANDOFF_SOURCE_ABORTED, HANDOFF_SOURCE_RELEASED},
     {HANDOFF_SOURCE_RELEASED, HANDOFF_SOURCE_ABORTED},
     {HANDOFF_SOURCE_RELEASED, HANDOFF_SOURCE_DONE},
     {HANDOFF_DESTINATION_NONE, HANDOFF_DESTINATION_PREPARED},
@@ -141,7 +142,7 @@ every_pair_is_legal_or_refused_with_55(void **state)
     for (guint from = 0; from < HANDOFF_STATES; from++) {
         for (guint to = 0; to <= HANDOFF_STATES; to++) {
             Handoff *handoff = brought_to((HandoffState) from);
-            handoff->peer_refused = TRUE;
+            handoff->peer_refused = handoff->peer_promoted = TRUE;
             gboolean expected = in_table((HandoffState) from, (HandoffState) to);
             assert_int_equal(handoff_legal((HandoffState) from, (HandoffState) to), expected);
             g_autoptr(GError) error = NULL;
@@ -170,6 +171,21 @@ released_goes_back_only_when_refused(void **state)
 }
 
 static void
+aborted_is_yielded_only_to_one_that_was_promoted(void **state)
+{
+    Handoff *handoff = brought_to(HANDOFF_SOURCE_ABORTED);
+    g_autoptr(GError) error = NULL;
+    assert_false(handoff_transition(handoff, HANDOFF_SOURCE_RELEASED, &error));
+    assert_int_equal(quasar_error_code(error), VIR_ERR_OPERATION_INVALID);
+    found_on_disk(HANDOFF_SOURCE, HANDOFF_SOURCE_ABORTED);
+    handoff->peer_promoted = TRUE;
+    assert_true(handoff_transition(handoff, HANDOFF_SOURCE_RELEASED, NULL));
+    assert_false(handoff_owns_disk(handoff->state));
+    found_on_disk(HANDOFF_SOURCE, HANDOFF_SOURCE_RELEASED);
+    discard(handoff);
+}
+
+static void
 only_one_side_owns_the_disk(void **state)
 {
     for (guint i = 0; i < HANDOFF_STATES; i++) {
@@ -177,7 +193,8 @@ only_one_side_owns_the_disk(void **state)
                         i == HANDOFF_SOURCE_ABORTED || i == HANDOFF_DESTINATION_OWNED ||
                         i == HANDOFF_DESTINATION_STARTING || i == HANDOFF_DESTINATION_RUNNING;
         gboolean end = TRUE;
-        for (gsize j = 0; j < G_N_ELEMENTS(legal); j++)
+        // Aborted is one, though it may be yielded.
+        for (gsize j = 0; i != HANDOFF_SOURCE_ABORTED && j < G_N_ELEMENTS(legal); j++)
             end = end && legal[j][0] != i;
         assert_int_equal(handoff_owns_disk((HandoffState) i), owns);
         assert_int_equal(handoff_is_end((HandoffState) i), end);
@@ -199,6 +216,7 @@ fill(Handoff *handoff)
     handoff->xml_path = g_strdup("/var/lib/x.xml");
     handoff->images = g_strsplit("/a.qcow2 /b.qcow2", " ", -1);
     handoff->left = handoff->claimed = TRUE;
+    handoff->promoted_by = g_strdup("root (uid 0)");
 }
 
 static void
@@ -228,6 +246,8 @@ every_field_survives_every_state(void **state)
             assert_string_equal(again->images[1], "/b.qcow2");
             assert_null(again->images[2]);
             assert_true(again->left && again->claimed);
+            assert_string_equal(again->promoted_by, "root (uid 0)");
+            assert_true(again->since > 0 && !again->peer_promoted);
         }
         discard(handoff);
     }
@@ -507,6 +527,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_pair_is_legal_or_refused_with_55),
         cmocka_unit_test(released_goes_back_only_when_refused),
+        cmocka_unit_test(aborted_is_yielded_only_to_one_that_was_promoted),
         cmocka_unit_test(only_one_side_owns_the_disk),
         cmocka_unit_test(every_field_survives_every_state),
         cmocka_unit_test(storing_keeps_the_state),
