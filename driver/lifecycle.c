@@ -8,6 +8,9 @@
 #include "driver/store.h"
 #include "emulator/monitor.h"
 
+// How soon a guest that could not start with the host is tried again.
+#define AUTOSTART_AGAIN_S 5
+
 static gboolean
 check_flags(unsigned int flags, unsigned int known, const char *call, GError **error)
 {
@@ -401,6 +404,46 @@ lifecycle_set_autostart(Domain *domain, gboolean autostart, GError **error)
     return ok;
 }
 
+// TRUE: a move of it is not settled; its peer is being asked, and then it is to be tried again.
+static gboolean
+autostart_waits(Domain *domain)
+{
+    g_autoptr(GError) error = NULL;
+    if (lifecycle_start(domain, 0, NULL, &error))
+        return FALSE;
+    domain_lock(domain);
+    const gboolean waits =
+        domain->autostart && !domain->removed && !domain_is_active(domain) && !domain_may_run(domain, NULL);
+    domain_unlock(domain);
+    if (!waits)
+        g_warning("cannot autostart domain '%s': %s", domain->name, error->message);
+    return waits;
+}
+
+static void autostart_later(Domain *domain);
+
+static void
+autostart_again(Driver *driver G_GNUC_UNUSED, gpointer domain)
+{
+    if (autostart_waits(domain))
+        autostart_later(domain);
+}
+
+static gboolean
+autostart_due(gpointer data)
+{
+    Domain *domain = data;
+    driver_defer(domain->driver, autostart_again, domain_ref(domain), (GDestroyNotify) domain_unref);
+    return G_SOURCE_REMOVE;
+}
+
+static void
+autostart_later(Domain *domain)
+{
+    g_timeout_add_seconds_full(G_PRIORITY_DEFAULT, AUTOSTART_AGAIN_S, autostart_due, domain_ref(domain),
+                               (GDestroyNotify) domain_unref);
+}
+
 void
 lifecycle_autostart(Driver *driver)
 {
@@ -408,9 +451,10 @@ lifecycle_autostart(Driver *driver)
                                                                            VIR_CONNECT_LIST_DOMAINS_INACTIVE);
     for (guint i = 0; i < domains->len; i++) {
         Domain *domain = g_ptr_array_index(domains, i);
-        g_autoptr(GError) error = NULL;
-        if (!lifecycle_start(domain, 0, NULL, &error))
-            g_warning("cannot autostart domain '%s': %s", domain->name, error->message);
+        if (!autostart_waits(domain))
+            continue;
+        g_message("domain '%s' starts when its migration is settled", domain->name);
+        autostart_later(domain);
     }
 }
 

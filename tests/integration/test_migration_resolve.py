@@ -3,6 +3,8 @@
 import json
 import os
 
+import lab as lab_library
+
 
 def quasarctl(world, host, *command):
     return world.lab.exec(host, os.path.join(world.lab.build, 'run'), 'quasarctl', *command, timeout=120)
@@ -100,19 +102,22 @@ def test_source_dies_before_released_and_comes_back(world):
 
 
 def test_both_lose_the_guest_and_the_destination_for_ever(world):
-    """What was not released is the source's, which starts it from its disk."""
+    """What was not released is the source's, which starts it from its disk: with the host, had it not to ask first."""
     source, destination = world.source, world.destination
     world.spoilt = True
+    assert world.lab.virsh(source, 'autostart', 'web').returncode == 0
     stand_at(world, 'src-ready')
     kill_host(world, destination)
     kill_host(world, source)
+    os.unlink(world.lab.path(source, 'run/libvirt/quasar/autostarted'))  # as a boot leaves it
     world.start_daemon(source)
+    lab_library.wait_for('the try', lambda: 'starts when its migration is settled' in world.new_log(source))
     started = world.lab.virsh(source, 'start', 'web')
     assert started.returncode != 0 and 'quasarctl migration list' in started.stderr, started.stderr
     refused(resolve(world, source), 'the destination has not confirmed it')
     done = resolve(world, source, '--peer-is-dead', '--yes')
     assert done.returncode == 0 and "the guest is this host's" in done.stdout, done.stderr
-    world.start(source)
+    lab_library.wait_for('the guest', lambda: world.state(source) == 'running (booted)', 30)
     # The other comes back, and has nothing of it but a record that the next move takes away.
     world.start_daemon(destination)
     assert [one['state'] for one in open_moves(world, destination)] == ['refused']
