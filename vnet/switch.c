@@ -28,6 +28,7 @@ struct Switch {
     Link *home;        // the guest's segment is behind it; NULL: it is this one
     Link *peer;        // the other host of the move, then where the guest is
     gboolean anchor;   // leaving: the guest is away
+    gint64 arrived; // leaving: when the destination said that the guest is there, on this segment; 0: not yet
 
     Place place;
     gboolean asked;   // arriving: a probe is out
@@ -109,6 +110,7 @@ close_peer(Switch *move)
     g_clear_pointer(&move->peer, link_free);
     move->place = (Place){0};
     move->asked = move->marked = move->drained = move->anchor = FALSE;
+    move->arrived = 0;
 }
 
 static void
@@ -524,6 +526,7 @@ peer_word(TunnelWord word, const guint8 *nonce, void *data)
         move->drained = TRUE;
     } else if ((word == TUNNEL_HERE || word == TUNNEL_AWAY) && leaves) {
         move->anchor = word == TUNNEL_AWAY;
+        move->arrived = word == TUNNEL_HERE ? g_get_monotonic_time() : 0;
         g_message("%s", switch_mode_name(move));
     }
 }
@@ -593,6 +596,9 @@ switch_wait_ms(const Switch *move)
         wait = sooner(wait, link_wait_ms(move->peer));
     if (move->home)
         wait = sooner(wait, link_wait_ms(move->home));
+    if (move->mode == SWITCH_LEAVING && move->arrived)
+        wait = sooner(
+            wait, (int) (MAX(0, move->arrived + SWITCH_STRAY_MS * 1000 - g_get_monotonic_time()) / 1000 + 1));
     // Where there is none, the port is told when there is.
     if (wants_room(move))
         return port_has_room(move->port) ? 0 : wait;
@@ -601,13 +607,15 @@ switch_wait_ms(const Switch *move)
     return sooner(wait, (int) (MAX(0, settle_until(move) - g_get_monotonic_time()) / 1000 + 1));
 }
 
-// A link that a vnet between two others has lost ends it; an anchor waits for the next tunnel.
+// A link that a vnet between two others has lost ends it; an anchor waits for the next tunnel. On one segment
+// nothing strays here any more after a while.
 static void
 look_after_links(Switch *move)
 {
     if (move->mode != SWITCH_LEAVING || move->anchor)
         return;
-    if (!link_is_up(move->peer) || (move->home && !link_is_up(move->home)))
+    gboolean over = move->arrived && g_get_monotonic_time() >= move->arrived + SWITCH_STRAY_MS * 1000;
+    if (over || !link_is_up(move->peer) || (move->home && !link_is_up(move->home)))
         switch_standby(move);
 }
 

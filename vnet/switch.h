@@ -44,6 +44,7 @@ typedef enum {
 } SwitchMode;
 
 #define SWITCH_DRAIN_MS 50
+#define SWITCH_STRAY_MS 2000 // how long frames that still come to the source are passed on, on one segment
 #define SWITCH_READY_MS 5000 // how long frames wait for the guest's end to take them
 #define SWITCH_QUEUE    (8u << 20)
 

@@ -350,8 +350,6 @@ settle(AwayLink *link, gboolean away)
     g_mutex_unlock(&links_lock);
     if (away && !anchor_record_store(link->driver->state_dir, link->record, &error))
         g_warning("guest '%s': %s", link->record->name, error->message);
-    if (!away)
-        anchor_home_end(link->driver, link->record->uuid, (int) link->record->nic);
 }
 
 void
@@ -363,6 +361,9 @@ anchor_away_arrived(Domain *domain)
     g_mutex_unlock(&links_lock);
     for (guint i = 0; i < list->len; i++)
         settle(g_ptr_array_index(list, i), is_away(g_ptr_array_index(list, i)));
+    // The link of an anchor here is among those that end, unless it was lost on the way.
+    if (list->len == 0)
+        anchor_home_end(domain->driver, uuid);
 }
 
 static void

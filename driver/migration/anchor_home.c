@@ -192,14 +192,6 @@ anchor_home_offer(Driver *driver, const AnchorRecord *record, GError **error)
     return anchor_record_store(driver->state_dir, record, error);
 }
 
-void
-anchor_home_withdraw(Driver *driver, const char *uuid)
-{
-    g_autoptr(GPtrArray) records = anchor_record_scan(driver->state_dir, ANCHOR_HOME, uuid);
-    for (guint i = 0; i < records->len; i++)
-        anchor_record_remove(driver->state_dir, g_ptr_array_index(records, i));
-}
-
 gboolean
 anchor_home_adopt(Driver *driver, const char *uuid, guint nic, const char *control)
 {
@@ -244,22 +236,33 @@ end(Anchor *anchor)
     g_hash_table_remove(anchors, anchor->record->link);
 }
 
-void
-anchor_home_end(Driver *driver, const char *uuid, int nic)
+// `offers`: also those of which no anchor has come yet.
+static void
+end_all(Driver *driver, const char *uuid, gboolean offers)
 {
     g_autoptr(GPtrArray) records = anchor_record_scan(driver->state_dir, ANCHOR_HOME, uuid);
     g_mutex_lock(&anchors_lock);
     for (guint i = 0; i < records->len; i++) {
         const AnchorRecord *record = g_ptr_array_index(records, i);
         Anchor *anchor = anchors ? g_hash_table_lookup(anchors, record->link) : NULL;
-        if (nic >= 0 && record->nic != (guint) nic)
-            continue;
         if (anchor)
             end(anchor);
-        else if (nic >= 0) // of a guest that was started it may be the offer of its next move
+        else if (offers)
             anchor_record_remove(driver->state_dir, record);
     }
     g_mutex_unlock(&anchors_lock);
+}
+
+void
+anchor_home_withdraw(Driver *driver, const char *uuid)
+{
+    end_all(driver, uuid, TRUE);
+}
+
+void
+anchor_home_end(Driver *driver, const char *uuid)
+{
+    end_all(driver, uuid, FALSE);
 }
 
 static gboolean

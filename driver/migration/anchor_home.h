@@ -18,7 +18,7 @@
 // The guest is about to leave; `record` is offered to its destination too.
 gboolean anchor_home_offer(Driver *driver, const AnchorRecord *record, GError **error);
 
-// It stays: what was offered is withdrawn.
+// It stays, or has not gone for good: what was offered is withdrawn.
 void anchor_home_withdraw(Driver *driver, const char *uuid);
 
 // It has left. Its vnet, whose control socket is at `control`, becomes the anchor of the record of this NIC.
@@ -28,8 +28,8 @@ gboolean anchor_home_adopt(Driver *driver, const char *uuid, guint nic, const ch
 // It has left: every record of it gets its anchor, unless it has it.
 void anchor_home_ensure(Driver *driver, const char *uuid);
 
-// It is at home again: anchors of this NIC (-1: of all) end, and nobody needs to be told.
-void anchor_home_end(Driver *driver, const char *uuid, int nic);
+// It is here again: its anchors end, and nobody needs to be told. What is offered for its next move stays.
+void anchor_home_end(Driver *driver, const char *uuid);
 
 // At start-up, before peers can connect: anchors of guests whose moves are decided.
 void anchor_home_start(Driver *driver);

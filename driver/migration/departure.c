@@ -108,18 +108,11 @@ undefine(Domain *domain)
 static void
 leave_segments(Driver *driver, const Handoff *handoff, Domain *domain)
 {
-    g_autofree char *run_dir = NULL;
-    guint n = 0;
     anchor_away_forget(driver, handoff->uuid);
     if (domain) {
         domain_lock(domain);
-        run_dir = g_strdup(domain->run_dir);
-        n = domain->live ? domain->live->interfaces->len : 0;
+        move_nics_adopt(domain);
         domain_unlock(domain);
-    }
-    for (guint i = 0; run_dir && i < n; i++) {
-        g_autofree char *control = g_strdup_printf("%s/net%u.ctl", run_dir, i);
-        anchor_home_adopt(driver, handoff->uuid, i, control);
     }
     anchor_home_ensure(driver, handoff->uuid);
 }

@@ -12,9 +12,6 @@
 #include "emulator/monitor.h"
 #include "vnet/client.h"
 
-// How long the source's vnet passes on what switches still send to it.
-#define LINGER_US (2 * G_TIME_SPAN_SECOND)
-
 // How long the vnets may take to find out whether they are on one segment.
 #define PLACE_LIMIT_US (1 * G_TIME_SPAN_SECOND)
 #define PLACE_SLICE_US 5000
@@ -29,7 +26,6 @@ typedef struct {
     gboolean exact;
     VnetClient *vnet; // NULL: there is none
     gboolean paired;  // it has a tunnel
-    char *control;    // where its control socket is
 } MoveNic;
 
 struct MoveNics {
@@ -45,7 +41,6 @@ free_nic(gpointer data)
 {
     MoveNic *nic = data;
     vnet_client_unref(nic->vnet);
-    g_free(nic->control);
     g_free(nic);
 }
 
@@ -70,7 +65,7 @@ control_path(const char *run_dir, guint number)
 // A connection of the move's own to the vnet that the domain has. The directory is the emulator's user's:
 // what listens there now need not be that vnet.
 static VnetClient *
-attach(Domain *domain, guint number, char **path, GError **error)
+attach(Domain *domain, guint number, GError **error)
 {
     g_autofree char *control = NULL;
     pid_t pid = -1;
@@ -86,13 +81,10 @@ attach(Domain *domain, guint number, char **path, GError **error)
         return NULL;
     }
     g_autoptr(VnetClient) client = vnet_client_attach(control, error);
-    if (client && vnet_client_pid(client) != pid) {
-        quasar_set_error(error, VIR_ERR_OPERATION_FAILED, "%s is not served by its quasar-vnet", control);
-        return NULL;
-    }
-    if (client && path)
-        *path = g_steal_pointer(&control);
-    return g_steal_pointer(&client);
+    if (!client || vnet_client_pid(client) == pid)
+        return g_steal_pointer(&client);
+    quasar_set_error(error, VIR_ERR_OPERATION_FAILED, "%s is not served by its quasar-vnet", control);
+    return NULL;
 }
 
 // The connection of a NIC goes over to the vnets when the destination has agreed.
@@ -102,7 +94,7 @@ connect_nic(Domain *domain, MoveNic *nic, const Cookie *destination, TlsCredenti
 {
     g_autofree char *number = g_strdup_printf("%u", nic->number);
     VnetTunnel tunnel;
-    nic->vnet = attach(domain, nic->number, &nic->control, error);
+    nic->vnet = attach(domain, nic->number, error);
     if (!nic->vnet)
         return FALSE;
     g_autoptr(Channel) peer =
@@ -341,31 +333,14 @@ move_nics_addresses(const MoveNics *nics)
     return nics->addresses;
 }
 
-// A vnet between two links ends when they do.
-static gpointer
-depart_main(gpointer data)
-{
-    g_autoptr(MoveNics) nics = data;
-    g_usleep(LINGER_US);
-    for (guint i = 0; i < nics->list->len; i++) {
-        MoveNic *nic = g_ptr_array_index(nics->list, i);
-        g_autoptr(json_t) status = nic->vnet ? vnet_client_status(nic->vnet, NULL) : NULL;
-        if (status && g_strcmp0(json_string_value(json_object_get(status, "mode")), "passing") != 0)
-            vnet_client_quit(nic->vnet, NULL);
-    }
-    return NULL;
-}
-
 void
-move_nics_depart(MoveNics *nics)
+move_nics_adopt(Domain *domain)
 {
-    for (guint i = 0; i < nics->list->len; i++) {
-        MoveNic *nic = g_ptr_array_index(nics->list, i);
-        if (nic->vnet && anchor_home_adopt(nics->driver, nics->uuid, nic->number, nic->control))
-            g_clear_pointer(&nic->vnet, vnet_client_unref);
+    g_autofree char *uuid = domain_uuid_format(domain->uuid);
+    for (guint i = 0; domain->run_dir && domain->live && i < domain->live->interfaces->len; i++) {
+        g_autofree char *control = control_path(domain->run_dir, i);
+        anchor_home_adopt(domain->driver, uuid, i, control);
     }
-    anchor_away_forget(nics->driver, nics->uuid);
-    g_thread_unref(g_thread_new("nics", depart_main, nics));
 }
 
 // Those that the domain has now, by interface; NULL where there is none.
@@ -408,7 +383,7 @@ find_vnet(Incoming *incoming, const char *name, GError **error)
     }
     if (!g_ascii_string_to_unsigned(name, 10, 0, G_MAXUINT16, &number, error))
         return NULL;
-    return attach(incoming->domain, (guint) number, NULL, error);
+    return attach(incoming->domain, (guint) number, error);
 }
 
 static gboolean

@@ -50,11 +50,11 @@ void move_nics_hand_over(MoveNics *nics);
 // Borrowed.
 const json_t *move_nics_addresses(const MoveNics *nics);
 
-// The guest runs at the destination: frames that still come here go there, for a while, or for as long as
-// this is its home. Takes the NICs; what lasts is done by others.
-void move_nics_depart(MoveNics *nics);
+// The emulator here is about to end, and the guest is released: vnets of NICs that this host is the home of
+// go on without it. Those of other NICs end by themselves. Domain locked.
+void move_nics_adopt(Domain *domain);
 
-// Cuts the connections. The vnets stay as they are.
+// The vnets stay as they are.
 void move_nics_free(MoveNics *nics);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(MoveNics, move_nics_free)
 

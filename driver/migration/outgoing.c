@@ -372,8 +372,6 @@ outgoing_run(Driver *driver, Domain *domain, const OutgoingOptions *options, Out
     job_set_abort(domain, NULL, NULL);
     domain_unlock(domain);
     leave_move(number);
-    if (ok)
-        move_nics_depart(g_steal_pointer(&out.nics));
     g_clear_pointer(&out.nics, move_nics_free);
     if (ok)
         end->figures = outgoing_figures(&out);

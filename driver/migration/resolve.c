@@ -12,6 +12,7 @@
 #include "driver/migration/anchor_home.h"
 #include "driver/migration/departure.h"
 #include "driver/migration/incoming.h"
+#include "driver/migration/nics.h"
 #include "driver/migration/moved.h"
 #include "driver/migration/peer.h"
 #include "emulator/launch.h"
@@ -131,12 +132,14 @@ stopped(Domain *domain, int reason)
     // While a handoff is open the guest may live elsewhere.
     if (domain_may_run(domain, NULL))
         anchor_away_end(domain->driver, uuid);
+    else
+        move_nics_adopt(domain);
 }
 
 static void
 end_anchors(Driver *driver, gpointer uuid)
 {
-    anchor_home_end(driver, uuid, -1);
+    anchor_home_end(driver, uuid);
 }
 
 static void
