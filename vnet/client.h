@@ -20,8 +20,8 @@ typedef struct {
     const char *mac;         // the guest's MAC, "52:54:00:12:34:56"
     const char *stream_path; // Unix socket where QEMU listens (-netdev stream,server=on); tried for 10 s; or
     const char *vhost_path;  // Unix socket that vnet creates for QEMU (-netdev vhost-user): start vnet before
-                            // it Neither: the guest is away, and this is its home anchor, whose link is down
-    gboolean offload; // with vhost_path: the NIC's feature set is offload, not portable; else FALSE
+                             // it Neither: the guest is away, and this is its home anchor, whose link is down
+    gboolean offload;        // with vhost_path: the NIC's feature set is offload, not portable; else FALSE
     pid_t emulator; // with vhost_path: QEMU's process when it runs already; vnet ends with it. 0: it does not
     const char *control_path; // Unix socket that vnet creates (mode 0600); a stale one is removed
     const char *user;     // the user it becomes once everything is open; NULL: stays who it is (tests only)

@@ -95,6 +95,7 @@ forward_to_guest(guint8 *frame, gsize length, const Offload *offload, gboolean t
 {
     Forward *forward = data;
     MacAddress source;
+    forward->captured++;
     if (truncated)
         forward->drops[DROP_TRUNCATED]++;
     else if (length < PACKET_HEADER || !packet_source(frame, length, &source))

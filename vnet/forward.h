@@ -38,6 +38,7 @@ typedef struct {
     Port *port;
 
     Switch *move;
+    guint64 captured; // frames that the NIC has handed over
     Counter to_guest, from_guest;
     guint64 drops[N_DROPS];
     gboolean inject_failed; // set with DROP_INJECT: the NIC is worth a look

@@ -23,6 +23,9 @@ enum {
     EXIT_PORT_BROKEN = 4,
 };
 
+// How many captured frames are taken before others have their turn.
+#define READ_MAX 256u
+
 // Theory of operation: one thread, one poll(). What passes is forward.c's to decide; here are the loop, the
 // orders that come over the control socket, and the announcements.
 typedef struct {
@@ -235,8 +238,10 @@ serve(Vnet *vnet, const struct pollfd *fds, guint n_control, guint n_port, guint
     control_serve(vnet->control, control, n_control, handle, vnet);
     if (fds->revents & (POLLERR | POLLHUP | POLLNVAL))
         vnet->suspect = TRUE;
-    if (fds->revents && !capture_read(vnet->capture, 256, forward_to_guest, &vnet->forward, error))
+    const guint64 captured = vnet->forward.captured;
+    if (fds->revents && !capture_read(vnet->capture, READ_MAX, forward_to_guest, &vnet->forward, error))
         return EXIT_NIC_LOST;
+    const gboolean all_read = fds->events && vnet->forward.captured - captured < READ_MAX;
     switch (vnet->port_closed ? PORT_CLOSED : port_serve(vnet->port, port, n_port, error)) {
     case PORT_GOES_ON:
         port_flush(vnet->port);
@@ -247,7 +252,7 @@ serve(Vnet *vnet, const struct pollfd *fds, guint n_control, guint n_port, guint
     case PORT_BROKEN:
         return EXIT_PORT_BROKEN;
     }
-    switch_end_turn(vnet->move);
+    switch_end_turn(vnet->move, all_read);
     tell_link(vnet);
     // A guest that has moved does not need its emulator here any more, but what its NIC still captures.
     vnet->quit |= vnet->port_closed && switch_mode(vnet->move) != SWITCH_LEAVING;

@@ -27,6 +27,7 @@ struct Switch {
     FrameQueue *own;   // settling: captured here
     Link *home;        // the guest's segment is behind it; NULL: it is this one
     Link *peer;        // the other host of the move, then where the guest is
+    Link *former;      // where the guest came from, on this segment, as long as frames may come from there
     gboolean anchor;   // leaving: the guest is away
     gint64 arrived; // leaving: when the destination said that the guest is there, on this segment; 0: not yet
 
@@ -35,6 +36,7 @@ struct Switch {
     gboolean marked;  // leaving: the marker was seen. settling: it was sent
     gboolean drained; // settling: the source said so
     gint64 activated; // settling: since when, monotonic us
+    gint64 settled;   // when `former` went away, monotonic us
     gint64 ready;     // settling: since when the guest's end takes frames; 0: not yet
     Twins *twins;     // arriving to active: group frames that come both ways
     guint64 duplicates;
@@ -42,10 +44,13 @@ struct Switch {
 
 static void peer_frame(guint8 *frame, gsize length, const Offload *offload, void *data);
 static void peer_word(TunnelWord word, const guint8 *nonce, void *data);
+static void former_frame(guint8 *frame, gsize length, const Offload *offload, void *data);
+static void former_word(TunnelWord word, const guint8 *nonce, void *data);
 static void home_frame(guint8 *frame, gsize length, const Offload *offload, void *data);
 static void home_word(TunnelWord word, const guint8 *nonce, void *data);
 
 static const TunnelEvents peer_events = {peer_frame, peer_word};
+static const TunnelEvents former_events = {former_frame, former_word};
 static const TunnelEvents home_events = {home_frame, home_word};
 
 Switch *
@@ -68,6 +73,7 @@ switch_free(Switch *move)
     if (!move)
         return;
     link_free(move->peer);
+    link_free(move->former);
     link_free(move->home);
     frame_queue_free(move->queue);
     frame_queue_free(move->own);
@@ -109,7 +115,7 @@ close_peer(Switch *move)
 {
     g_clear_pointer(&move->peer, link_free);
     move->place = (Place){0};
-    move->asked = move->marked = move->drained = move->anchor = FALSE;
+    move->asked = move->marked = move->anchor = FALSE;
     move->arrived = 0;
 }
 
@@ -126,6 +132,7 @@ void
 switch_standby(Switch *move)
 {
     close_peer(move);
+    g_clear_pointer(&move->former, link_free);
     frame_queue_clear(move->queue);
     frame_queue_clear(move->own);
     enter(move, SWITCH_STANDBY);
@@ -140,8 +147,12 @@ switch_pair(Switch *move, const SwitchTunnel *tunnel)
 void
 switch_hold(Switch *move)
 {
-    if (move->mode == SWITCH_ACTIVE || move->mode == SWITCH_SETTLING)
-        enter(move, SWITCH_HOLDING);
+    if (move->mode != SWITCH_ACTIVE && move->mode != SWITCH_SETTLING)
+        return;
+    // The next move may begin before the last has settled: what was captured here is the younger.
+    for (QueuedFrame *frame; (frame = frame_queue_peek(move->own)); frame_queue_pop(move->own))
+        frame_queue_push(move->queue, frame->bytes, frame->length, &frame->offload);
+    enter(move, SWITCH_HOLDING);
 }
 
 static gboolean
@@ -169,7 +180,7 @@ switch_hand_over(Switch *move, GError **error)
         send_link(move->peer, frame->bytes, frame->length, &frame->offload);
         frame_queue_pop(move->queue);
     }
-    switch_end_turn(move);
+    switch_end_turn(move, FALSE);
     enter(move, SWITCH_LEAVING);
     return TRUE;
 }
@@ -241,31 +252,31 @@ is_group(const guint8 *frame)
     return (frame[0] & 1) != 0;
 }
 
-// Whether a frame may come both ways: one for a group, on one segment.
+// Whether a frame may come both ways: on one segment, while the source passes on what it captures. Mostly it
+// is one for a group; where both vnets have the same NIC, or no switch is between them, it may be any.
 static gboolean
-may_have_twin(const Switch *move, const guint8 *frame)
+may_have_twin(const Switch *move)
 {
-    return is_group(frame) && move->place.verdict != PLACE_AWAY;
+    if (move->mode == SWITCH_ARRIVING)
+        return move->place.verdict != PLACE_AWAY;
+    return move->former || g_get_monotonic_time() < move->settled + TWINS_US;
 }
 
-// Whether a group frame that was captured here need not be given: it came from the tunnel.
+// Whether a frame that was captured here need not be given: it came from the tunnel.
 static gboolean
 has_come(Switch *move, const guint8 *frame, gsize length, gboolean given)
 {
-    // Twins come for as long as there is a tunnel, and what was captured before its end is read soon after.
-    const gboolean tunnel = move->peer && link_is_up(move->peer);
-    if (!may_have_twin(move, frame) || (!tunnel && g_get_monotonic_time() >= move->activated + TWINS_US) ||
-        !twins_captured(move->twins, frame, length, given, g_get_monotonic_time()))
+    if (!may_have_twin(move) || !twins_captured(move->twins, frame, length, given, g_get_monotonic_time()))
         return FALSE;
     move->duplicates += given;
     return TRUE;
 }
 
-// Whether a group frame from the tunnel need not be given: it was captured here.
+// Whether a frame from the tunnel need not be given: it was captured here.
 static gboolean
 was_captured(Switch *move, const guint8 *frame, gsize length)
 {
-    if (!may_have_twin(move, frame) || !twins_received(move->twins, frame, length, g_get_monotonic_time()))
+    if (!may_have_twin(move) || !twins_received(move->twins, frame, length, g_get_monotonic_time()))
         return FALSE;
     move->duplicates++;
     return TRUE;
@@ -287,7 +298,7 @@ is_late(const Switch *move)
 static gboolean
 own_are_due(const Switch *move)
 {
-    return !move->peer || !link_is_up(move->peer) || move->drained || is_late(move);
+    return !move->former || move->drained || is_late(move);
 }
 
 // Gives the guest what has waited, as long as there is room for it. TRUE: nothing is left.
@@ -331,14 +342,13 @@ follows(const Switch *move)
 static void
 take_place(Switch *move)
 {
-    const gboolean up = link_is_up(move->peer);
-    if (move->place.verdict == PLACE_HERE || (move->place.verdict == PLACE_UNKNOWN && !up)) {
-        link_send_word(move->peer, TUNNEL_HERE, NULL);
-        return;
-    }
-    link_send_word(move->peer, TUNNEL_AWAY, NULL);
-    move->home = g_steal_pointer(&move->peer);
-    link_set_events(move->home, &home_events);
+    const gboolean here = move->place.verdict == PLACE_HERE ||
+                          (move->place.verdict == PLACE_UNKNOWN && !link_is_up(move->peer));
+    Link *link = g_steal_pointer(&move->peer);
+    link_send_word(link, here ? TUNNEL_HERE : TUNNEL_AWAY, NULL);
+    link_set_events(link, here ? &former_events : &home_events);
+    *(here ? &move->former : &move->home) = link;
+    move->drained = FALSE;
 }
 
 void
@@ -348,8 +358,8 @@ switch_activate(Switch *move, gboolean arrived)
         return;
     if (move->mode == SWITCH_ARRIVING)
         take_place(move);
-    else
-        close_peer(move); // the guest stays, or comes without one
+    else if (move->mode != SWITCH_HOLDING) // the move may go on
+        close_peer(move);
     if (move->mode == SWITCH_ARRIVING || move->mode == SWITCH_HOLDING || arrived) {
         move->activated = g_get_monotonic_time();
         move->ready = 0;
@@ -365,7 +375,7 @@ switch_mark(Switch *move)
 {
     static const Offload none;
     guint8 frame[MARKER_LENGTH];
-    if (move->mode != SWITCH_SETTLING || !move->peer || !move->place.has_nonce || move->marked)
+    if (move->mode != SWITCH_SETTLING || !move->former || !move->place.has_nonce || move->marked)
         return;
     marker_build(frame, move->place.nonce, MARKER_MOMENT);
     const struct iovec part = {frame, sizeof(frame)};
@@ -438,7 +448,8 @@ switch_captured(Switch *move, const guint8 *frame, gsize length, const Offload *
     case SWITCH_ACTIVE:
         return has_come(move, frame, length, TRUE) ? SWITCH_TAKEN : SWITCH_DELIVER;
     case SWITCH_HOLDING:
-        return hold_or_deliver(move, frame, length, offload);
+        return has_come(move, frame, length, TRUE) ? SWITCH_TAKEN
+                                                   : hold_or_deliver(move, frame, length, offload);
     case SWITCH_LEAVING:
         return send_on(move, frame, length, offload);
     case SWITCH_SETTLING:
@@ -460,31 +471,25 @@ switch_send_home(Switch *move, const struct iovec *parts, guint n, const Offload
     return move->home && link_send_frame(move->home, parts, n, offload);
 }
 
-// From where the guest is, or from where it was. A frame that comes late goes to the guest at once.
+// To where the guest is, or from where it comes.
 static void
 peer_frame(guint8 *frame, gsize length, const Offload *offload, void *data)
 {
     Switch *move = data;
-    if (length < PACKET_HEADER || (move->mode != SWITCH_LEAVING && was_captured(move, frame, length)))
+    if (length < PACKET_HEADER)
         return;
-    gboolean waits = move->mode == SWITCH_SETTLING && (!move->ready || frame_queue_peek(move->queue));
     if (move->mode == SWITCH_LEAVING && move->home)
         send_link(move->home, frame, length, offload);
     else if (move->mode == SWITCH_LEAVING)
         move->ends->inject(frame, length, offload, move->data);
-    else if (move->mode == SWITCH_ARRIVING || waits)
+    else if (move->mode == SWITCH_ARRIVING && !was_captured(move, frame, length))
         frame_queue_push(move->queue, frame, length, offload);
-    else if (switch_injects(move))
-        move->ends->deliver(frame, length, offload, move->data);
 }
 
-// From the guest's segment.
+// A frame of the guest's segment that came by a link.
 static void
-home_frame(guint8 *frame, gsize length, const Offload *offload, void *data)
+take_frame(Switch *move, guint8 *frame, gsize length, const Offload *offload)
 {
-    Switch *move = data;
-    if (length < PACKET_HEADER)
-        return;
     gboolean waits = move->mode == SWITCH_SETTLING && (!move->ready || frame_queue_peek(move->queue));
     if (waits)
         frame_queue_push(move->queue, frame, length, offload);
@@ -494,6 +499,28 @@ home_frame(guint8 *frame, gsize length, const Offload *offload, void *data)
              (move->mode == SWITCH_HOLDING &&
               hold_or_deliver(move, frame, length, offload) == SWITCH_DELIVER))
         move->ends->deliver(frame, length, offload, move->data);
+}
+
+// What still comes from where the guest was.
+static void
+former_frame(guint8 *frame, gsize length, const Offload *offload, void *data)
+{
+    if (length >= PACKET_HEADER && !was_captured(data, frame, length))
+        take_frame(data, frame, length, offload);
+}
+
+static void
+former_word(TunnelWord word, const guint8 *nonce G_GNUC_UNUSED, void *data)
+{
+    Switch *move = data;
+    move->drained |= word == TUNNEL_DRAINED;
+}
+
+static void
+home_frame(guint8 *frame, gsize length, const Offload *offload, void *data)
+{
+    if (length >= PACKET_HEADER)
+        take_frame(data, frame, length, offload);
 }
 
 // Words to the guest's home: those of the probes are for the vnet that sees its segment.
@@ -522,8 +549,6 @@ peer_word(TunnelWord word, const guint8 *nonce, void *data)
         place_answered(&move->place, word == TUNNEL_SEEN);
         move->asked = FALSE;
         probe(move);
-    } else if (word == TUNNEL_DRAINED) {
-        move->drained = TRUE;
     } else if ((word == TUNNEL_HERE || word == TUNNEL_AWAY) && leaves) {
         move->anchor = word == TUNNEL_AWAY;
         move->arrived = word == TUNNEL_HERE ? g_get_monotonic_time() : 0;
@@ -570,6 +595,7 @@ guint
 switch_poll(const Switch *move, struct pollfd *fds)
 {
     guint n = move->peer ? link_poll(move->peer, peer_may_read(move), fds) : 0;
+    n += move->former ? link_poll(move->former, TRUE, fds + n) : 0;
     return n + (move->home ? link_poll(move->home, home_may_read(move), fds + n) : 0);
 }
 
@@ -594,6 +620,8 @@ switch_wait_ms(const Switch *move)
     int wait = place_wait_ms(&move->place);
     if (move->peer)
         wait = sooner(wait, link_wait_ms(move->peer));
+    if (move->former)
+        wait = sooner(wait, link_wait_ms(move->former));
     if (move->home)
         wait = sooner(wait, link_wait_ms(move->home));
     if (move->mode == SWITCH_LEAVING && move->arrived)
@@ -612,6 +640,10 @@ switch_wait_ms(const Switch *move)
 static void
 look_after_links(Switch *move)
 {
+    if (move->former && !link_is_up(move->former)) {
+        g_clear_pointer(&move->former, link_free);
+        move->settled = g_get_monotonic_time();
+    }
     if (move->mode != SWITCH_LEAVING || move->anchor)
         return;
     gboolean over = move->arrived && g_get_monotonic_time() >= move->arrived + SWITCH_STRAY_MS * 1000;
@@ -622,11 +654,15 @@ look_after_links(Switch *move)
 void
 switch_serve(Switch *move, const struct pollfd *fds, guint n)
 {
-    guint n_peer = move->peer ? MIN(n, link_fds(move->peer)) : 0;
-    if (move->peer)
-        link_serve(move->peer, fds, n_peer);
-    if (move->home)
-        link_serve(move->home, fds + n_peer, n - n_peer);
+    Link *const links[] = {move->peer, move->former, move->home};
+    guint first = 0;
+    for (guint i = 0; i < G_N_ELEMENTS(links); i++) {
+        if (!links[i])
+            continue;
+        guint own = MIN(n - first, link_fds(links[i]));
+        link_serve(links[i], fds + first, own);
+        first += own;
+    }
     look_after_links(move);
     probe(move);
     settle(move);
@@ -637,11 +673,14 @@ switch_serve(Switch *move, const struct pollfd *fds, guint n)
 }
 
 void
-switch_end_turn(Switch *move)
+switch_end_turn(Switch *move, gboolean all_read)
 {
-    say_answer(move, place_answer_due(&move->place));
+    if (all_read)
+        say_answer(move, place_answer_due(&move->place));
     if (move->peer)
         link_flush(move->peer);
+    if (move->former)
+        link_flush(move->former);
     if (move->home)
         link_flush(move->home);
 }

@@ -24,7 +24,7 @@
 // learned the guest's new place before the marker reaches the source; so once the source has seen it, it says
 // "drained" and from then on keeps frames for groups to itself, since the destination sees them too. Until
 // then the destination holds back what it captures itself, which is younger than what is on its way, for
-// SWITCH_DRAIN_MS at most. A group frame may come both ways; it is given once (twins.h).
+// SWITCH_DRAIN_MS at most. A frame may come both ways; it is given once (twins.h).
 //
 // Two segments: the guest is away. The tunnel stays, as the link to its home: all that the guest sends goes
 // there, and what is captured here is not for it. The source is its home anchor: it passes on what it
@@ -120,12 +120,13 @@ gboolean switch_send_home(Switch *move, const struct iovec *parts, guint n, cons
 gboolean switch_has_room(const Switch *move);
 
 // For the loop: the descriptors, and the time until switch_serve() has something to do (-1: none). At the end
-// of each turn switch_end_turn() sends what has gathered.
-#define SWITCH_FDS (2 * LINK_FDS)
+// of each turn switch_end_turn() sends what has gathered; `all_read`: nothing that the NIC had captured
+// before this turn is unread.
+#define SWITCH_FDS (3 * LINK_FDS)
 guint switch_poll(const Switch *move, struct pollfd *fds);
 int switch_wait_ms(const Switch *move);
 void switch_serve(Switch *move, const struct pollfd *fds, guint n);
-void switch_end_turn(Switch *move);
+void switch_end_turn(Switch *move, gboolean all_read);
 
 // The link that frames take now, between the guest and its home or between the hosts of a move. NULL: none.
 const Link *switch_link(const Switch *move);

@@ -117,7 +117,7 @@ capture(Host *host, char letter)
     SwitchVerdict verdict = switch_captured(host->move, frame, sizeof(frame), &offload);
     if (verdict == SWITCH_DELIVER)
         deliver(frame, sizeof(frame), &offload, host);
-    switch_end_turn(host->move);
+    switch_end_turn(host->move, TRUE);
     return verdict;
 }
 
@@ -137,7 +137,7 @@ serve(Host *host)
         fail();
     sending = host;
     switch_serve(host->move, fds, n);
-    switch_end_turn(host->move);
+    switch_end_turn(host->move, TRUE);
 }
 
 static SwitchTunnel
@@ -192,7 +192,7 @@ activate(Host *host, gboolean arrived)
     sending = host;
     switch_activate(host->move, arrived);
     switch_mark(host->move);
-    switch_end_turn(host->move);
+    switch_end_turn(host->move, TRUE);
 }
 
 static void
@@ -262,7 +262,7 @@ frames_wait_for_room(void **state)
     capture_all(source, "d");
     const Offload none = {0};
     switch_captured(source->move, target->last_sent, LENGTH, &none);
-    switch_end_turn(source->move);
+    switch_end_turn(source->move, TRUE);
     serve(target);
     assert_int_equal(switch_mode(target->move), SWITCH_SETTLING);
     target->room = 2;
@@ -316,7 +316,7 @@ frames_arrive_in_order_and_once(void **state)
     // The source sees the marker: from now on groups are the destination's.
     const Offload none = {0};
     assert_int_equal(switch_captured(source->move, target->last_sent, LENGTH, &none), SWITCH_TAKEN);
-    switch_end_turn(source->move);
+    switch_end_turn(source->move, TRUE);
     assert_int_equal(capture(source, 'E'), SWITCH_DROP);
     capture_all(target, "E");
     assert_string_equal(target->got->str, "abce");
@@ -345,7 +345,7 @@ repeated_frames_are_no_duplicates(void **state)
     serve(target);
     const Offload none = {0};
     switch_captured(source->move, target->last_sent, LENGTH, &none);
-    switch_end_turn(source->move);
+    switch_end_turn(source->move, TRUE);
     serve(target);
     assert_string_equal(target->got->str, "AA");
 }
@@ -367,7 +367,7 @@ frames_captured_after_their_twins_are_left_out(void **state)
     serve(target);
     const Offload none = {0};
     switch_captured(source->move, target->last_sent, LENGTH, &none);
-    switch_end_turn(source->move);
+    switch_end_turn(source->move, TRUE);
     serve(target);
     assert_int_equal(switch_mode(target->move), SWITCH_ACTIVE);
     capture_all(target, "CD");
@@ -383,7 +383,7 @@ send_home(Host *host, char letter)
     const Offload offload = {.segment_size = (guint16) letter};
     const struct iovec parts[] = {{frame, 20}, {frame + 20, LENGTH - 20}};
     gboolean sent = switch_send_home(host->move, parts, G_N_ELEMENTS(parts), &offload);
-    switch_end_turn(host->move);
+    switch_end_turn(host->move, TRUE);
     return sent;
 }
 
@@ -507,7 +507,7 @@ a_guest_that_comes_home_is_at_home(void **state)
     assert_string_equal(back->sent->str, "M");
     capture_all(back, "B");
     switch_captured(home->move, back->last_sent, LENGTH, &none);
-    switch_end_turn(home->move);
+    switch_end_turn(home->move, TRUE);
     serve(away);
     serve(back);
     assert_int_equal(switch_mode(back->move), SWITCH_ACTIVE);
