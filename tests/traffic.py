@@ -61,6 +61,11 @@ def capture_drops(lab):
     return sum(status['capture']['dropped'] for status in vnet_statuses(lab).values())
 
 
+def in_guest(lab, command, address=lab_library.GUEST_ADDRESS):
+    """What a command, of one line, prints in a guest, errors too; what it leaves running must have its output elsewhere."""
+    return lab.must('client', lab.program('traffic'), 'run', address, str(PORT), command)
+
+
 class Figures(dict):
     """Of one run: {flow: {word: number}}, `client` and `guest` with what their counters rose by."""
 
@@ -86,14 +91,10 @@ class Traffic:
         self.processes = {}
         self.figures = None
 
-    def in_guest(self, command):
-        """What a command prints in the guest."""
-        return self.lab.must(self.client, self.program, 'run', lab_library.GUEST_ADDRESS, str(PORT), command)
-
     def _counters(self):
         names = '/proc/net/netstat /proc/net/snmp'
         return {'client': parse_counters(self.lab.must(self.client, 'cat', *names.split())),
-                'guest': parse_counters(self.in_guest('cat ' + names))}
+                'guest': parse_counters(in_guest(self.lab, 'cat ' + names))}
 
     def __enter__(self):
         self.before = self._counters()

@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 
 import lab as lab_library
+import traffic
 
 STATE = 'var/lib/libvirt/quasar'
 IMAGES = 'var/lib/libvirt/images'
@@ -53,6 +54,10 @@ class World:
         words = (self.lab.guest_get('disk') or '').split()
         return int(words[1]) if len(words) > 1 else -1
 
+    def in_guest(self, command, address=lab_library.GUEST_ADDRESS):
+        """What a command prints in the guest, errors too."""
+        return traffic.in_guest(self.lab, command, address)
+
     def new_log(self, host):
         """What the daemon has logged since the cell began."""
         return self.lab.daemon_log(host)[self.logged.get(host, 0):]
@@ -85,7 +90,7 @@ class World:
 
     def definition(self, disk, blocks):
         xml = self.lab.domain_xml(disk=disk, memory_mib=128, file_mib=8, arch=self.ARCH,
-                                  options='quasar.memory=4:1000 quasar.disk=1048576:%d' % blocks)
+                                  options='quasar.memory=4:1000 quasar.disk=1048576:%d %s' % (blocks, traffic.OPTION))
         xml = xml.replace('<model type="virtio"/>', '<model type="%s"/>' % self.model)
         return xml.replace('</interface>', self.nic + '</interface>')
 

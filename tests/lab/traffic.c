@@ -2,17 +2,18 @@
 // Traffic between a client and the lab's guest that accounts for each byte and each frame.
 //
 //   traffic serve PORT                          in the guest
-//   traffic download|upload ADDRESS PORT KB/S   at the client, until SIGTERM; then each prints one line
-//   traffic udp-in|udp-out ADDRESS PORT UDP-PORT FRAMES/S
-//   traffic ping-back ADDRESS PORT
-//   traffic run ADDRESS PORT COMMAND            what a command prints in the guest, at once
+//   traffic listen GROUP UDP-PORT               in the guest: prints each datagram to a group, IPv4 or IPv6,
+//   as a line traffic download|upload ADDRESS PORT KB/S   at the client, until SIGTERM; then each prints one
+//   line traffic udp-in|udp-out ADDRESS PORT UDP-PORT FRAMES/S traffic ping-back ADDRESS PORT traffic run
+//   ADDRESS PORT COMMAND            what a command prints in the guest, at once
 //
 // Each client has a connection of its own to the guest's server, on which it says what it wants, and whose
 // half it closes when that shall end; what the guest has counted comes back on it. It is one more connection
 // that has to live through a move. The guest reaches the client where the connection comes from.
 #include <arpa/inet.h>
 #include <errno.h>
-#include <netinet/tcp.h>
+#include <net/if.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -287,6 +288,7 @@ serve_command(int fd, char *command)
     if (child == 0) {
         dup2(fd, STDOUT_FILENO);
         dup2(fd, STDERR_FILENO);
+        close(fd);
         execlp("sh", "sh", "-c", command, (char *) NULL);
         _exit(127);
     }
@@ -336,6 +338,51 @@ serve(uint16_t port)
         }
         close(fd);
     }
+}
+
+static int
+join4(struct in_addr group, uint16_t port)
+{
+    struct ip_mreqn request = {.imr_multiaddr = group, .imr_ifindex = (int) if_nametoindex("eth0")};
+    int fd = udp_socket(port);
+
+    return setsockopt(fd, IPPROTO_IP, IP_ADD_MEMBERSHIP, &request, sizeof(request)) == 0 ? fd : -1;
+}
+
+static int
+join6(struct in6_addr group, uint16_t port)
+{
+    struct ipv6_mreq request = {.ipv6mr_multiaddr = group, .ipv6mr_interface = if_nametoindex("eth0")};
+    struct sockaddr_in6 address = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
+    int fd = socket(AF_INET6, SOCK_DGRAM, 0), yes = 1;
+
+    // The other family's group has a listener of its own.
+    if (fd < 0 || setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &yes, sizeof(yes)) < 0 ||
+        bind(fd, (struct sockaddr *) &address, sizeof(address)) < 0)
+        return -1;
+    return setsockopt(fd, IPPROTO_IPV6, IPV6_JOIN_GROUP, &request, sizeof(request)) == 0 ? fd : -1;
+}
+
+static int
+listen_to(const char *group, uint16_t port)
+{
+    struct in6_addr six;
+    struct in_addr four;
+    char text[256];
+    ssize_t length;
+    int fd = -1;
+
+    if (inet_pton(AF_INET, group, &four) == 1)
+        fd = join4(four, port);
+    else if (inet_pton(AF_INET6, group, &six) == 1)
+        fd = join6(six, port);
+    if (fd < 0)
+        die(group);
+    while ((length = recv(fd, text, sizeof(text), 0)) >= 0) {
+        printf("%.*s\n", (int) length, text);
+        fflush(stdout);
+    }
+    return 1;
 }
 
 // The client's side.
@@ -415,10 +462,13 @@ main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN);
     if (strcmp(what, "serve") == 0 && argc == 3)
         return serve((uint16_t) atoi(argv[2]));
+    if (strcmp(what, "listen") == 0 && argc == 4)
+        return listen_to(argv[2], (uint16_t) atoi(argv[3]));
     if (argc < 4) {
-        fprintf(stderr, "usage: traffic serve PORT | download|upload ADDRESS PORT KB/S | "
-                        "udp-in|udp-out ADDRESS PORT UDP-PORT FRAMES/S | ping-back ADDRESS PORT | run "
-                        "ADDRESS PORT COMMAND\n");
+        fprintf(stderr,
+                "usage: traffic serve PORT | listen GROUP UDP-PORT | download|upload ADDRESS PORT KB/S | "
+                "udp-in|udp-out ADDRESS PORT UDP-PORT FRAMES/S | ping-back ADDRESS PORT | run "
+                "ADDRESS PORT COMMAND\n");
         return 2;
     }
     stop = stop_signal();
