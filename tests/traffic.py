@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Traffic between a client and the guest that accounts for each byte and frame, and what a move has cost of it."""
+import collections
 import contextlib
 import glob
 import json
@@ -39,7 +40,7 @@ def vnet_statuses(lab):
     """What each quasar-vnet on each host tells of itself, as {(host, directory, file): status}."""
     found = {}
     for host in lab.hosts:
-        for path in glob.glob(lab.path(host, 'run/libvirt/quasar/*/net*.ctl')):
+        for path in glob.glob(lab.path(host, 'run/libvirt/quasar/*/*.ctl')):
             with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as control:
                 control.settimeout(5)
                 # The path can be longer than an address may be.
@@ -56,9 +57,16 @@ def vnet_statuses(lab):
     return found
 
 
-def capture_drops(lab):
-    """Frames that a kernel had no room for in a capture. Asked before and after a move: it ends processes."""
-    return sum(status['capture']['dropped'] for status in vnet_statuses(lab).values())
+def vnet_drops(lab):
+    """Frames that captures and quasar-vnets have dropped, by the reason. Asked after each move: it ends processes.
+
+    What comes in standby is not for that host, and a guest that is not ready does not run yet.
+    """
+    found = collections.Counter()
+    for status in vnet_statuses(lab).values():
+        found['capture'] += status['capture']['dropped']
+        found.update({name: count for name, count in status['drops'].items() if name not in ('standby', 'unready')})
+    return +found
 
 
 def in_guest(lab, command, address=lab_library.GUEST_ADDRESS):
