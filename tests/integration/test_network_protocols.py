@@ -9,7 +9,7 @@ import lab as lab_library
 import pytest
 from vnet_support import BROADCAST, Wire, network_of
 
-GROUNDS = ['segment']
+GROUNDS = ['segment', 'routed']
 GUEST_MAC = '52:54:00:77:00:50'
 LEASE = '10.77.0.60'
 DHCP_CONF = '''interface eth0
