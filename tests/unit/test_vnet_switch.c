@@ -350,6 +350,27 @@ repeated_frames_are_no_duplicates(void **state)
     assert_string_equal(target->got->str, "AA");
 }
 
+static void
+a_guest_that_moves_on_before_it_has_settled_gets_its_frames(void **state)
+{
+    g_autoptr(Host) source = new_host(&exact_ops);
+    g_autoptr(Host) target = new_host(&exact_ops);
+    activate(source, FALSE);
+    connect_hosts(source, target);
+    capture_all(source, "ab");
+    serve(target);
+    target->ready = FALSE;
+    activate(target, TRUE);
+    capture_all(target, "cd");
+    assert_int_equal(switch_mode(target->move), SWITCH_SETTLING);
+    switch_hold(target->move);
+    capture_all(target, "e");
+    target->ready = TRUE;
+    serve(target);
+    assert_string_equal(target->got->str, "abcde");
+    assert_int_equal(switch_waiting(target->move), 0);
+}
+
 // A frame waits in the capture's socket while its twin comes by the tunnel.
 static void
 frames_captured_after_their_twins_are_left_out(void **state)
@@ -633,6 +654,7 @@ main(void)
         cmocka_unit_test(ports_that_do_not_tell_hold_at_once),
         cmocka_unit_test(frames_arrive_in_order_and_once),
         cmocka_unit_test(repeated_frames_are_no_duplicates),
+        cmocka_unit_test(a_guest_that_moves_on_before_it_has_settled_gets_its_frames),
         cmocka_unit_test(frames_captured_after_their_twins_are_left_out),
         cmocka_unit_test(a_guest_away_has_its_segment_at_home),
         cmocka_unit_test(a_guest_that_moves_on_leaves_nothing_between),
