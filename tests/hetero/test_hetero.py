@@ -12,11 +12,11 @@ import pytest
 import unlike
 
 ROUNDS = int(os.environ.get('QUASAR_HETERO_ROUNDS', '10'))
+STREAM_ROUNDS = min(ROUNDS, 3)
 LEG_S = int(os.environ.get('QUASAR_HETERO_LEG', '60'))
 ARCHITECTURES = ('s390x', 'arm64')
 # By how much a guest's second may differ from a real one.
 NATIVE, FOREIGN = 0.001, 0.01
-CONCLUSIVE_S = 1.5
 
 
 @pytest.fixture(scope='module')
@@ -74,12 +74,10 @@ def assert_time_is_right(answers):
 
 
 def assert_nothing_is_lost(say, answers, sent):
-    """A host under other load can make the guest silent for so long that neighbours forget its address: then it says
-    nothing."""
     missing = sent - len({answer.number for answer in answers})
-    longest = max(answer.waited_s for answer in answers)
-    say('%d questions, %d not answered, the longest wait was %.2f s' % (sent, missing, longest))
-    assert longest > CONCLUSIVE_S or not missing
+    say('%d questions, %d not answered, the longest wait was %.2f s' %
+        (sent, missing, max(answer.waited_s for answer in answers)))
+    assert not missing
 
 
 def assert_rate(say, what, answers, tolerance):
@@ -91,32 +89,61 @@ def assert_rate(say, what, answers, tolerance):
         assert low <= 1 + tolerance and high >= 1 - tolerance, what
 
 
+def travel(world, clocks, arch, say):
+    """The round trips. Returns what each leg is, by how much its time may be wrong and where its answers begin; and where
+    they end."""
+    legs = [('booted here', NATIVE, 0)]
+    time.sleep(LEG_S)
+    bounds = [clocks.mark()]
+    for number in range(2 * ROUNDS):
+        away = number % 2 == 0
+        _, source = world.move()
+        say_move(say, world, source, arch if away else 'native')
+        assert_runs_as(world, 'hostB' if away else 'hostA', arch if away else None)
+        begun = clocks.mark()
+        if number < 2:
+            time.sleep(LEG_S)
+            legs.append((arch if away else 'back here', FOREIGN if away else NATIVE, begun))
+            bounds.append(clocks.mark())
+    return legs, bounds
+
+
 @pytest.mark.parametrize('arch', ARCHITECTURES)
 def test_round_trips(between, say, arch):
     world = between(arch)
     world.reset()
     world.wait_booted()
-    clocks = unlike.Clocks(world.lab)
-    try:
-        legs = [('booted here', NATIVE, 0)]
-        time.sleep(LEG_S)
-        bounds = [clocks.mark()]
-        for number in range(2 * ROUNDS):
-            away = number % 2 == 0
-            _, source = world.move()
-            say_move(say, world, source, arch if away else 'native')
-            assert_runs_as(world, 'hostB' if away else 'hostA', arch if away else None)
-            begun = clocks.mark()
-            if number < 2:
-                time.sleep(LEG_S)
-                legs.append((arch if away else 'back here', FOREIGN if away else NATIVE, begun))
-                bounds.append(clocks.mark())
-    finally:
-        answers, sent = clocks.end()
+    with unlike.known_neighbour(world.lab):
+        clocks = unlike.Clocks(world.lab)
+        try:
+            legs, bounds = travel(world, clocks, arch, say)
+        finally:
+            answers, sent = clocks.end()
     assert_nothing_is_lost(say, answers, sent)
     assert_time_is_right(answers)
     for (what, tolerance, begun), end in zip(legs, bounds):
         assert_rate(say, what, answers[begun:end], tolerance)
+
+
+@pytest.mark.parametrize('model', ['virtio', 'vmxnet3'])
+@pytest.mark.parametrize('arch', ARCHITECTURES)
+def test_no_frame_is_lost(between, say, arch, model):
+    """Of either NIC, whose state was in the host's byte order."""
+    world = between(arch)
+    world.model = model
+    try:
+        world.reset()
+        world.wait_booted()
+        with unlike.known_neighbour(world.lab), unlike.PatientStream(world.lab) as stream:
+            for number in range(2 * STREAM_ROUNDS):
+                _, source = world.move()
+                say_move(say, world, source, 'native' if number % 2 else arch)
+    finally:
+        world.model = 'virtio'
+    say('%s: %d datagrams, %d lost, %d doubled, the longest silence was %.2f s' %
+        (model, stream.sent, len(stream.lost), len(stream.doubled), stream.longest))
+    assert (stream.lost, stream.doubled) == ([], [])
+    assert_runs_as(world, 'hostA', None)
 
 
 @pytest.mark.parametrize('arch', ARCHITECTURES)

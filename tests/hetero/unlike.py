@@ -1,14 +1,38 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Two hosts that are unlike: A is this machine, B runs its emulators as a host of another architecture would."""
+import contextlib
 import os
 import re
 import signal
+import sys
 import tempfile
 
 import lab as lab_library
 import world as world_library
 
+sys.path.append(os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), 'integration'))
+from echoes import Stream  # noqa: E402  (found by the line above)
+
 CLOCK_PORT = 8
+
+
+class PatientStream(Stream):
+    """One that a guest can answer however slow its host is: never more at once than its ring and its sockets hold, and
+    the last ones are waited for. So what does not come back was lost."""
+    INTERVAL_S = 0.05
+    WINDOW = 32
+    REPLIES_S = 60
+
+
+@contextlib.contextmanager
+def known_neighbour(lab):
+    """The client does not ask for the guest's address, so that it cannot forget it while the guest is silent."""
+    entry = (lab_library.GUEST_ADDRESS, 'dev', 'eth0')
+    lab.must('client', 'ip', 'neigh', 'replace', *entry, 'lladdr', lab_library.GUEST_MAC, 'nud', 'permanent')
+    try:
+        yield
+    finally:
+        lab.must('client', 'ip', 'neigh', 'del', *entry)
 
 
 class UnlikeWorld(world_library.World):
@@ -21,6 +45,8 @@ class UnlikeWorld(world_library.World):
         xml = self.lab.domain_xml(disk=disk, memory_mib=128, file_mib=8,
                                   options=options % (blocks, 50 if blocks < 512 else 5, CLOCK_PORT))
         xml = xml.replace('<devices>', '<devices><emulator>%s</emulator>' % lab_library.LAUNCHER)
+        if self.model != 'virtio':
+            return xml.replace('<model type="virtio"/>', '<model type="%s"/>' % self.model)
         off = ' '.join('%s="off"' % name for name in ('csum', 'tso4', 'tso6', 'ecn', 'ufo'))
         return xml.replace('<model type="virtio"/>',
                            '<model type="virtio"/><driver><host gso="off" %s/><guest %s/></driver>' % (off, off))
@@ -61,14 +87,14 @@ class Clocks:
     def mark(self):
         """The number of answers, when one more has come to a question that was asked after this call."""
         asked = len(self.answers())
-        lab_library.wait_for('the guest to tell its clocks', lambda: len(self.answers()) > asked + 1, 30)
+        lab_library.wait_for('the guest to tell its clocks', lambda: len(self.answers()) > asked + 1, 120)
         return len(self.answers())
 
     def end(self):
         """Returns all answers and how many questions there were."""
         for pid in self.lab.processes('client', os.path.basename(os.path.realpath('/usr/bin/python3'))):
             os.kill(pid, signal.SIGTERM)
-        self.process.wait(30)
+        self.process.wait(120)
         with open(self.output.name) as file:
             sent = int(re.search(r'(?m)^sent (\d+)$', file.read())[1])
         found = self.answers()

@@ -27,6 +27,7 @@ SEGMENT = TOPOLOGIES['segment']
 HOSTS = SEGMENT.hosts
 ADDRESSES = {name: SEGMENT.address(name) for name in SEGMENT.members}
 GUEST_ADDRESS = SEGMENT.address('guest')
+GUEST_MAC = '52:54:00:77:00:50'
 ALL_HOSTS = tuple(sorted({host for topology in TOPOLOGIES.values() for host in topology.hosts}))
 OWN = ('run', 'etc/libvirt', 'etc/pki', 'var/lib/libvirt', 'var/log/libvirt', 'var/cache/libvirt')
 SOCKET = '/run/libvirt/virtquasard-sock'
@@ -492,12 +493,12 @@ class Lab:
   <features><acpi/></features>
   <devices>
     %s
-    <interface type="network"><mac address="52:54:00:77:00:50"/><source network="default"/><model type="virtio"/></interface>
+    <interface type="network"><mac address="%s"/><source network="default"/><model type="virtio"/></interface>
     <serial type="pty"/>
     <console type="pty"/>
   </devices>
 </domain>
-''' % (name, memory_mib, arch, kernel, initrd, GUEST_ADDRESS, file_mib, options, disk_xml)
+''' % (name, memory_mib, arch, kernel, initrd, GUEST_ADDRESS, file_mib, options, disk_xml, GUEST_MAC)
 
     def guest_get(self, name, seconds=5):
         """What the guest serves under a name, fetched by the client; None when it does not answer."""
