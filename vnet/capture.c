@@ -3,6 +3,7 @@
 #include "vnet/capture.h"
 
 #include <errno.h>
+#include <linux/if_packet.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -67,6 +68,17 @@ present(const Capture *capture, gboolean *up)
     return TRUE;
 }
 
+// Of protocol 0: it receives nothing.
+static gboolean
+open_marks(Capture *capture, GError **error)
+{
+    const struct sockaddr_ll address = {.sll_family = AF_PACKET, .sll_ifindex = capture->index};
+    capture->marks = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (capture->marks >= 0 && bind(capture->marks, (const struct sockaddr *) &address, sizeof(address)) == 0)
+        return TRUE;
+    return quasar_set_system_error(error, errno, "cannot send on '%s'", capture->nic);
+}
+
 Capture *
 capture_open(CaptureKind kind, const char *nic, const MacAddress *mac, GError **error)
 {
@@ -75,7 +87,7 @@ capture_open(CaptureKind kind, const char *nic, const MacAddress *mac, GError **
         [CAPTURE_PCAP] = &capture_pcap,
     };
     g_autoptr(Capture) capture = g_new0(Capture, 1);
-    capture->fd = -1;
+    capture->fd = capture->marks = -1;
     capture->probe = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (strlen(nic) >= sizeof(capture->nic)) {
         quasar_set_error(error, VIR_ERR_INVALID_ARG, "'%s' is no name of a NIC", nic);
@@ -85,7 +97,9 @@ capture_open(CaptureKind kind, const char *nic, const MacAddress *mac, GError **
     if (!read_link(capture, error))
         return NULL;
     capture->backend = backends[kind];
-    return capture->backend->open(capture, mac, error) ? g_steal_pointer(&capture) : NULL;
+    return capture->backend->open(capture, mac, error) && open_marks(capture, error)
+               ? g_steal_pointer(&capture)
+               : NULL;
 }
 
 void
@@ -97,6 +111,8 @@ capture_close(Capture *capture)
         capture->backend->close(capture);
     if (capture->probe >= 0)
         close(capture->probe);
+    if (capture->marks >= 0)
+        close(capture->marks);
     g_free(capture);
 }
 
@@ -124,6 +140,14 @@ capture_read(Capture *capture, guint limit, CaptureFrame frame, void *data, GErr
         return TRUE;
     quasar_set_error(error, VIR_ERR_OPERATION_FAILED, "'%s' is gone: %s", capture->nic, problem);
     return FALSE;
+}
+
+void
+capture_mark(Capture *capture, const guint8 *frame, gsize length)
+{
+    // One that is lost is missed by those who wait for it, and they do not wait for long.
+    if (send(capture->marks, frame, length, MSG_DONTWAIT) < 0)
+        g_debug("cannot send a marker: %s", g_strerror(errno));
 }
 
 gboolean

@@ -51,6 +51,10 @@ gboolean capture_takes_offload(const Capture *capture);
 // Sends one frame made of at most CAPTURE_PARTS parts.
 #define CAPTURE_PARTS 64u
 CaptureSend capture_send(Capture *capture, const Offload *offload, const struct iovec *parts, guint n);
+
+// Sends a frame that this capture sees in its turn, as others on this NIC do: what was captured before it,
+// and what after it.
+void capture_mark(Capture *capture, const guint8 *frame, gsize length);
 void capture_stats(Capture *capture, CaptureStats *stats);
 
 // FALSE when the NIC is gone, or has been down for all of the last CAPTURE_DOWN_MAX calls; call it once a

@@ -26,6 +26,7 @@ struct Capture {
     void *state; // the backend's
     int probe;   // any socket: takes the ioctls that ask for the NIC's state
     int fd;
+    int marks; // a socket that sends only, so that the capture sees what it sends
     guint mtu;
     int index;
     guint down; // calls of capture_alive() in a row that found it down

@@ -342,6 +342,12 @@ vnet_client_away(VnetClient *client, GError **error)
 }
 
 gboolean
+vnet_client_share(VnetClient *client, GError **error)
+{
+    return command(client, json_pack("{s:s}", "cmd", "share"), error);
+}
+
+gboolean
 vnet_client_watch(VnetClient *client, gboolean *up, GError **error)
 {
     g_autoptr(json_t) reply = call(client, json_pack("{s:s}", "cmd", "watch"), -1, error);

@@ -84,6 +84,10 @@ gboolean vnet_client_away(VnetClient *client, GError **error);
 // The next tunnel between a guest that is away and its home; the one before it may still stand.
 gboolean vnet_client_relink(VnetClient *client, const VnetTunnel *tunnel, GError **error);
 
+// An anchor, and the destination's vnet of the guest that comes home to the anchor's NIC: told to both when
+// the tunnel of the move is there.
+gboolean vnet_client_share(VnetClient *client, GError **error);
+
 // From now on this connection is told when the link comes up and goes down, and is of no other use. *up: how
 // it is now. vnet_client_wait() waits for the next word: 1 it has come, 0 timeout_ms (-1: no bound) have
 // passed, -1 vnet has ended, or vnet_client_cut() was called, by any thread.

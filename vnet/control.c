@@ -54,7 +54,7 @@ control_decode(json_t *message, ControlRequest *request, GError **error)
         [CONTROL_STATUS] = "status",   [CONTROL_ACTIVATE] = "activate", [CONTROL_STANDBY] = "standby",
         [CONTROL_HOLD] = "hold",       [CONTROL_PAIR] = "pair",         [CONTROL_HAND_OVER] = "hand-over",
         [CONTROL_RECEIVE] = "receive", [CONTROL_AWAY] = "away",         [CONTROL_RELINK] = "relink",
-        [CONTROL_WATCH] = "watch",     [CONTROL_QUIT] = "quit",
+        [CONTROL_SHARE] = "share",     [CONTROL_WATCH] = "watch",       [CONTROL_QUIT] = "quit",
     };
     const char *name = json_string_value(json_object_get(message, "cmd"));
     memset(request, 0, sizeof(*request));

@@ -24,6 +24,7 @@ typedef enum {
     CONTROL_RECEIVE,
     CONTROL_AWAY,
     CONTROL_RELINK,
+    CONTROL_SHARE,
     CONTROL_WATCH,
     CONTROL_QUIT,
 } ControlCommand;
@@ -40,8 +41,8 @@ typedef struct {
 } ControlRequest;
 
 // {"cmd": "status" | "activate" | "standby" | "hold" | "pair" | "hand-over" | "receive" | "away" | "relink" |
-// "watch" | "quit", "announce": bool, "addresses": [text ...], "key": 64 hex digits, "server": bool}.
-// VIR_ERR_RPC for anything else. A descriptor may be passed with a message's last byte.
+// "share" | "watch" | "quit", "announce": bool, "addresses": [text ...], "key": 64 hex digits, "server":
+// bool}. VIR_ERR_RPC for anything else. A descriptor may be passed with a message's last byte.
 gboolean control_decode(json_t *message, ControlRequest *request, GError **error);
 
 // Answers a request; the caller of this function owns what it returns.

@@ -160,6 +160,9 @@ carry_out(Vnet *vnet, ControlRequest *request, GError **error)
     case CONTROL_AWAY:
         switch_be_away(vnet->move);
         break;
+    case CONTROL_SHARE:
+        switch_share(vnet->move);
+        break;
     case CONTROL_PAIR:
     case CONTROL_RECEIVE:
     case CONTROL_RELINK:

@@ -33,7 +33,8 @@ struct Switch {
 
     Place place;
     gboolean asked;   // arriving: a probe is out
-    gboolean marked;  // leaving: the marker was seen. settling: it was sent
+    gboolean shared;  // source and destination have the same NIC
+    gboolean marked;  // leaving, or settling with a shared NIC: the marker was seen
     gboolean drained; // settling: the source said so
     gint64 activated; // settling: since when, monotonic us
     gint64 settled;   // when `former` went away, monotonic us
@@ -115,7 +116,7 @@ close_peer(Switch *move)
 {
     g_clear_pointer(&move->peer, link_free);
     move->place = (Place){0};
-    move->asked = move->marked = move->anchor = FALSE;
+    move->asked = move->marked = move->shared = move->anchor = FALSE;
     move->arrived = 0;
 }
 
@@ -180,6 +181,10 @@ switch_hand_over(Switch *move, GError **error)
         send_link(move->peer, frame->bytes, frame->length, &frame->offload);
         frame_queue_pop(move->queue);
     }
+    // Nothing strays to where the guest was before any more; and if it goes back there, the NIC there is its
+    // own.
+    if (move->drained)
+        g_clear_pointer(&move->former, link_free);
     switch_end_turn(move, FALSE);
     enter(move, SWITCH_LEAVING);
     return TRUE;
@@ -189,14 +194,12 @@ switch_hand_over(Switch *move, GError **error)
 static void
 probe(Switch *move)
 {
-    static const Offload none;
     guint8 frame[MARKER_LENGTH];
     if (move->mode != SWITCH_ARRIVING || move->asked || move->place.verdict != PLACE_UNKNOWN ||
         !link_is_up(move->peer))
         return;
     marker_build(frame, move->place.nonce, MARKER_PROBE);
-    const struct iovec part = {frame, sizeof(frame)};
-    capture_send(move->capture, &none, &part, 1);
+    capture_mark(move->capture, frame, sizeof(frame));
     link_send_word(move->peer, TUNNEL_PROBED, NULL);
     move->asked = TRUE;
 }
@@ -252,31 +255,34 @@ is_group(const guint8 *frame)
     return (frame[0] & 1) != 0;
 }
 
-// Whether a frame may come both ways: on one segment, while the source passes on what it captures. Mostly it
-// is one for a group; where both vnets have the same NIC, or no switch is between them, it may be any.
+// Whether a frame may come both ways: one for a group, on one segment, while the source passes on what it
+// captures.
 static gboolean
-may_have_twin(const Switch *move)
+may_have_twin(const Switch *move, const guint8 *frame)
 {
+    if (!is_group(frame) || move->shared)
+        return FALSE;
     if (move->mode == SWITCH_ARRIVING)
         return move->place.verdict != PLACE_AWAY;
     return move->former || g_get_monotonic_time() < move->settled + TWINS_US;
 }
 
-// Whether a frame that was captured here need not be given: it came from the tunnel.
+// Whether a group frame that was captured here need not be given: it came from the tunnel.
 static gboolean
 has_come(Switch *move, const guint8 *frame, gsize length, gboolean given)
 {
-    if (!may_have_twin(move) || !twins_captured(move->twins, frame, length, given, g_get_monotonic_time()))
+    if (!may_have_twin(move, frame) ||
+        !twins_captured(move->twins, frame, length, given, g_get_monotonic_time()))
         return FALSE;
     move->duplicates += given;
     return TRUE;
 }
 
-// Whether a frame from the tunnel need not be given: it was captured here.
+// Whether a group frame from the tunnel need not be given: it was captured here.
 static gboolean
 was_captured(Switch *move, const guint8 *frame, gsize length)
 {
-    if (!may_have_twin(move) || !twins_received(move->twins, frame, length, g_get_monotonic_time()))
+    if (!may_have_twin(move, frame) || !twins_received(move->twins, frame, length, g_get_monotonic_time()))
         return FALSE;
     move->duplicates++;
     return TRUE;
@@ -371,16 +377,19 @@ switch_activate(Switch *move, gboolean arrived)
 }
 
 void
+switch_share(Switch *move)
+{
+    move->shared = TRUE;
+}
+
+void
 switch_mark(Switch *move)
 {
-    static const Offload none;
     guint8 frame[MARKER_LENGTH];
-    if (move->mode != SWITCH_SETTLING || !move->former || !move->place.has_nonce || move->marked)
+    if (move->mode != SWITCH_SETTLING || !move->former || !move->place.has_nonce)
         return;
     marker_build(frame, move->place.nonce, MARKER_MOMENT);
-    const struct iovec part = {frame, sizeof(frame)};
-    capture_send(move->capture, &none, &part, 1);
-    move->marked = TRUE;
+    capture_mark(move->capture, frame, sizeof(frame));
 }
 
 gboolean
@@ -398,7 +407,7 @@ wait_in(FrameQueue *queue, const guint8 *frame, gsize length, const Offload *off
 static SwitchVerdict
 send_on(Switch *move, const guint8 *frame, gsize length, const Offload *offload)
 {
-    if (move->marked && is_group(frame))
+    if (move->marked && (is_group(frame) || move->shared))
         return SWITCH_DROP;
     return send_link(move->peer, frame, length, offload) ? SWITCH_TAKEN : SWITCH_OVERFLOW;
 }
@@ -414,11 +423,13 @@ say_answer(Switch *move, PlaceAnswer answer)
 static void
 take_marker(Switch *move, MarkerKind kind)
 {
-    if (kind == MARKER_PROBE) {
+    if (kind == MARKER_PROBE && move->mode != SWITCH_ARRIVING) {
         say_answer(move, place_captured(&move->place));
-    } else if (move->mode == SWITCH_LEAVING && !move->marked) {
+    } else if (kind == MARKER_MOMENT && move->mode == SWITCH_LEAVING && !move->marked) {
         move->marked = TRUE;
         link_send_word(move->peer, TUNNEL_DRAINED, NULL);
+    } else if (kind == MARKER_MOMENT && move->mode == SWITCH_SETTLING) {
+        move->marked = TRUE; // our own
     }
 }
 
@@ -438,7 +449,7 @@ switch_captured(Switch *move, const guint8 *frame, gsize length, const Offload *
     MarkerKind kind;
     const Place *place = &move->place;
     if (marker_parse(frame, length, place->has_nonce ? place->nonce : NULL, &mine, &kind)) {
-        if (mine && !move->home && move->mode != SWITCH_ARRIVING && move->mode != SWITCH_SETTLING)
+        if (mine && !move->home)
             take_marker(move, kind);
         return SWITCH_TAKEN;
     }
@@ -453,6 +464,9 @@ switch_captured(Switch *move, const guint8 *frame, gsize length, const Offload *
     case SWITCH_LEAVING:
         return send_on(move, frame, length, offload);
     case SWITCH_SETTLING:
+        // What comes before the marker the source has captured too.
+        if (move->shared && !move->marked && move->former && !is_late(move))
+            return SWITCH_TAKEN;
         return has_come(move, frame, length, TRUE) ? SWITCH_TAKEN
                                                    : wait_in(move->own, frame, length, offload);
     case SWITCH_ARRIVING:
@@ -542,7 +556,7 @@ peer_word(TunnelWord word, const guint8 *nonce, void *data)
         pass_home(move, word, nonce);
     } else if (word == TUNNEL_NONCE && !arrives) {
         place_watch(&move->place, nonce);
-        move->marked = FALSE;
+        move->marked = move->shared = FALSE;
     } else if (word == TUNNEL_PROBED && !arrives) {
         say_answer(move, place_probed(&move->place));
     } else if ((word == TUNNEL_SEEN || word == TUNNEL_UNSEEN) && arrives) {

@@ -97,6 +97,10 @@ gboolean switch_receive(Switch *move, const SwitchTunnel *tunnel, GError **error
 void switch_activate(Switch *move, gboolean arrived);
 void switch_mark(Switch *move);
 
+// Source and destination of the move that is prepared (an anchor's guest comes home) have the same NIC: the
+// marker divides all that both capture.
+void switch_share(Switch *move);
+
 // For a vnet that starts where another one was: its guest is away, or it is a guest's home anchor. The link
 // is down.
 void switch_be_away(Switch *move);

@@ -297,6 +297,15 @@ find(const char *link)
     return anchor;
 }
 
+gboolean
+anchor_home_share(Driver *driver, const char *link)
+{
+    g_autoptr(Anchor) anchor = find(link);
+    g_autofree char *control = anchor ? control_path(driver, anchor->record) : NULL;
+    g_autoptr(VnetClient) client = control ? vnet_client_attach(control, NULL) : NULL;
+    return client && vnet_client_share(client, NULL);
+}
+
 // The link's other end is now where the asker says, unless the guest has moved on from there.
 static gboolean
 take_over(Anchor *anchor, json_t *request, GError **error)

@@ -21,6 +21,9 @@ gboolean anchor_home_offer(Driver *driver, const AnchorRecord *record, GError **
 // It stays, or has not gone for good: what was offered is withdrawn.
 void anchor_home_withdraw(Driver *driver, const char *uuid);
 
+// It comes home, with this link: its anchor is told that it shares its NIC. FALSE: there is none.
+gboolean anchor_home_share(Driver *driver, const char *link);
+
 // It has left. Its vnet, whose control socket is at `control`, becomes the anchor of the record of this NIC.
 // FALSE: there is no such record.
 gboolean anchor_home_adopt(Driver *driver, const char *uuid, guint nic, const char *control);

@@ -416,6 +416,17 @@ move_nics_receive(Incoming *incoming, const char *name, Channel *channel)
                   error->message);
 }
 
+// A guest that comes home to its anchor.
+static void
+share(Incoming *incoming, const AnchorRecord *record)
+{
+    if (!anchor_home_share(incoming->driver, record->link))
+        return;
+    g_autoptr(VnetClient) vnet = attach(incoming->domain, record->nic, NULL);
+    if (vnet)
+        vnet_client_share(vnet, NULL);
+}
+
 gboolean
 move_nics_take_offer(Incoming *incoming, json_t *list, GError **error)
 {
@@ -429,6 +440,7 @@ move_nics_take_offer(Incoming *incoming, json_t *list, GError **error)
         if (!anchor_away_offer(incoming->driver, record, json_is_true(json_object_get(item, "relayed")),
                                error))
             return FALSE;
+        share(incoming, record);
     }
     return TRUE;
 }
