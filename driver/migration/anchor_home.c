@@ -41,10 +41,11 @@ unref_anchor(Anchor *anchor)
 }
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Anchor, unref_anchor)
 
+// By the link: a guest's last anchor may still linger when its next one is there.
 static char *
 control_path(const Driver *driver, const AnchorRecord *record)
 {
-    return g_strdup_printf("%s/anchors/%s-%u.ctl", driver->run_dir, record->uuid, record->nic);
+    return g_strdup_printf("%s/anchors/%s.ctl", driver->run_dir, record->link);
 }
 
 static gboolean
