@@ -44,6 +44,10 @@ class Qmp:
 
 class Guest:
     """An emulator with the lab's guest in a place. Its NIC's `kind`: offload or portable (vhost-user), stream, tap."""
+    EMULATOR = QEMU
+    # vectors=0: stock QEMU 7.2 under TCG ends with SIGSEGV when the guest enables MSI-X of a vhost-user NIC.
+    DEVICE = 'vectors=0'
+    VHOST = 'off'  # of a tap
 
     def __init__(self, places, stack, place, kind, nic=support.NIC, address=GUEST, incoming=False, file_mib=8):
         self.places, self.place, self.nic = places, place, nic
@@ -57,21 +61,20 @@ class Guest:
             self.start_vnet()
         elif kind == 'tap':
             self._bridge()
-        kernel, initrd = places.guest_files()
+        kernel, initrd = self.boot_files()
         # Only root may open /dev/net/tun.
         arguments = [] if kind == 'tap' else ['setpriv', '--reuid=nobody', '--regid=nogroup', '--clear-groups']
         arguments += [
-            QEMU, '-nodefaults', '-no-user-config', '-display', 'none', '-accel', 'tcg', '-machine',
+            self.EMULATOR, '-nodefaults', '-no-user-config', '-display', 'none', '-accel', 'tcg', '-machine',
             'pc,memory-backend=pc.ram', '-m', 'size=%dk' % MEMORY_KIB, '-object',
             'memory-backend-memfd,id=pc.ram,share=on,x-use-canonical-path-for-ramblock-id=off,size=%dk' % MEMORY_KIB,
             '-kernel', kernel, '-initrd', initrd, '-append',
             'console=ttyS0 quiet quasar.ip=%s/24 quasar.file=%d' % (address, file_mib),
-            # vectors=0: stock QEMU 7.2 under TCG ends with SIGSEGV when the guest enables MSI-X of a vhost-user NIC.
-            '-device', 'virtio-net-pci,netdev=net0,romfile=,vectors=0,mac=%s' % MAC.hex(':'),
+            '-device', 'virtio-net-pci,netdev=net0,romfile=,%s,mac=%s' % (self.DEVICE, MAC.hex(':')),
             '-serial', 'unix:%s/serial,server=on,wait=off' % self.directory,
             '-qmp', 'unix:%s/qmp,server=on,wait=off' % self.directory]
         arguments += {
-            'tap': ['-netdev', 'tap,id=net0,ifname=tap0,script=no,downscript=no,vhost=off'],
+            'tap': ['-netdev', 'tap,id=net0,ifname=tap0,script=no,downscript=no,vhost=' + self.VHOST],
             'stream': ['-netdev', 'stream,id=net0,server=on,addr.type=unix,addr.path=%s/stream' % self.directory],
         }.get(kind, ['-chardev', 'socket,id=net,path=%s/vhost,reconnect=1' % self.directory,
                      '-netdev', 'vhost-user,id=net0,chardev=net'])
@@ -85,6 +88,9 @@ class Guest:
         self.qmp = Qmp(os.path.join(self.outside, 'qmp'))
         if kind == 'stream':
             self.start_vnet()
+
+    def boot_files(self):
+        return self.places.guest_files()
 
     def _has_monitor(self):
         if self.process.poll() is not None:
