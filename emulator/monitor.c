@@ -224,6 +224,15 @@ monitor_migrate_set_parameters(Qmp *qmp, json_t *parameters, GError **error)
 }
 
 gboolean
+monitor_tell_translations(Qmp *qmp, GError **error)
+{
+    return run(
+        qmp, "qom-set",
+        json_pack("{s:s, s:s, s:b}", "path", "/quasar-translate-ahead", "property", "tell", "value", 1),
+        error);
+}
+
+gboolean
 monitor_migrate(Qmp *qmp, const char *uri, GError **error)
 {
     return run(qmp, "migrate", json_pack("{s:s}", "uri", uri), error);

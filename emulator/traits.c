@@ -162,6 +162,7 @@ const EmulatorCure emulator_cures[] = {
     {"rtc-timers", "alarms of a guest's RTC stay in the time of the host that it came from"},
     {"vhost-interrupts", "virtio NICs have no offloads, and a move may lose frames of a flood"},
     {"vhost-features", "virtio NICs have no offloads, or one might stay silent after a move"},
+    {"translate-ahead", "an emulated guest is slow for a moment after a move"},
 };
 const gsize emulator_n_cures = G_N_ELEMENTS(emulator_cures);
 

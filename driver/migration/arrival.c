@@ -213,10 +213,21 @@ make_ready(Driver *driver, Handoff *handoff, DomainDef *def, Cookie *cookie, GEr
     return NULL;
 }
 
+// What the emulator that waits here can do; NULL: not known.
+static EmulatorTraits *
+waiting_traits(Domain *domain)
+{
+    domain_lock(domain);
+    g_autoptr(Qmp) qmp = domain_qmp(domain, NULL);
+    domain_unlock(domain);
+    return qmp ? emulator_traits_query(qmp, NULL) : NULL;
+}
+
 static GBytes *
-prepared_cookie(const Cookie *source, const Domain *domain, PeerAddress *address, PeerAddress *way)
+prepared_cookie(const Cookie *source, Domain *domain, PeerAddress *address, PeerAddress *way)
 {
     g_autoptr(Cookie) answer = cookie_new();
+    answer->traits = waiting_traits(domain);
     answer->uuid = g_strdup(source->uuid);
     answer->name = g_strdup(domain->name);
     answer->hostname = g_strdup(g_get_host_name());

@@ -107,3 +107,14 @@ def test_live_move_off_an_emulator_that_loses_stores(unlike_hosts):
     assert result.returncode == 0, result.stderr
     assert unlike_hosts.virsh('hostA', 'resume', 'web').returncode == 0
     lab_library.wait_for('a pass over the memory', lambda: (unlike_hosts.guest_get('memory') or '').strip().endswith('errors 0'), 60)
+
+
+def test_code_is_translated_before_the_guest_comes(guest):
+    if not emulator_library.bundled_emulator():
+        pytest.skip('no bundled emulator; `make emulator` builds it')
+    result = guest.virsh('hostA', 'migrate', '--live', 'web', 'quasar+tls://hostB/system', timeout=120)
+    assert result.returncode == 0, result.stderr
+    with open(guest.path('hostB', 'var/log/libvirt/quasar/web.log'), encoding='utf-8', errors='replace') as file:
+        said = re.findall(r'translated (\d+) blocks of code on \d+ pages before the guest came', file.read())
+    # A Linux that serves a network has run thousands.
+    assert said and int(said[-1]) > 1000

@@ -12,6 +12,8 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 LINE = re.compile(r'^q ([0-9a-f]{8}) ([0-9a-f]{8}) ([0-9a-f]{8}) ([0-9a-f]{8}) ([0-9a-f]{16}) '
                   r'(\d{6}) ([0-9a-f]{8}) ([0-9a-f]{8})$')
 
+AHEAD = '/quasar-translate-ahead'
+
 
 class EmulatorError(Exception):
     """What went wrong, with what the emulator said."""
@@ -115,7 +117,10 @@ class Emulator:
         self.fail('the migration does not end')
         return None
 
-    def move_to(self, other, wait=True):
+    def move_to(self, other, wait=True, ahead=False):
+        """With what the other shall translate ahead, if asked."""
+        if ahead:
+            self.command('qom-set', path=AHEAD, property='tell', value=True)
         self.command('migrate', uri='unix:' + other.socket)
         return self.wait_migration() if wait else None
 

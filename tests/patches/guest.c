@@ -9,7 +9,9 @@
 // is how many sectors a virtio disk (legacy interface; none: 0) has taken; one request at a time, the
 // sector's number in each of its words.
 //
-// Built with READ_CLOCK it does nothing but read the TSC, 10000 times a round.
+// Built with READ_CLOCK it does nothing but read the TSC, 10000 times a round. Built with REWRITE_CODE it
+// also calls, in each round, code that it wrote in the last and then writes anew; code that is not what was
+// last written is an error.
 #include <stdint.h>
 
 #define PAGE       4096u
@@ -242,6 +244,38 @@ change(Processor *p, uint32_t page)
         words[i * (PAGE / 4 / WORDS)] = value;
 }
 
+#ifdef REWRITE_CODE
+static uint8_t code[PAGE] __attribute__((aligned(4096)));
+
+static uint32_t
+run_code(void)
+{
+    uint32_t (*volatile run)(void) = (uint32_t(*)(void))(uintptr_t) code;
+    return run();
+}
+
+static void
+write_code(uint32_t value)
+{
+    volatile uint8_t *byte = code;
+    byte[0] = 0xb8; // mov $value, %eax
+    for (int i = 0; i < 4; i++)
+        byte[1 + i] = (uint8_t) (value >> 8 * i);
+    byte[5] = 0xc3; // ret
+}
+
+static void
+rewrite_code(Processor *p)
+{
+    static uint32_t last;
+    if (last && run_code() != last)
+        p->errors++;
+    write_code(last = p->rounds + 1);
+    if (run_code() != last)
+        p->errors++;
+}
+#endif
+
 static void
 work(Processor *p)
 {
@@ -256,6 +290,10 @@ work(Processor *p)
             }
         for (uint32_t page = 0; page < p->pages; page++)
             check(p, page);
+#ifdef REWRITE_CODE
+        if (p == processors)
+            rewrite_code(p);
+#endif
         p->rounds++;
         if (p == processors && p->rounds % 4 == 0)
             say();

@@ -13,7 +13,7 @@ import time
 import unittest
 
 import vhost
-from emulator import HERE, Emulator, EmulatorError, build_guest, bundled_emulator, distribution_emulator
+from emulator import AHEAD, HERE, Emulator, EmulatorError, build_guest, bundled_emulator, distribution_emulator
 
 TOP = os.path.dirname(os.path.dirname(HERE))
 BUNDLED = bundled_emulator()
@@ -51,10 +51,10 @@ class PatchesTest(unittest.TestCase):
         self.running.append(emulator)
         return emulator
 
-    def moved(self, source, binary, machine, *options, **more):
+    def moved(self, source, binary, machine, *options, ahead=False, **more):
         target = self.start(binary, machine, *options, incoming=True, **more)
         before = source.wait_reports(2)[-1]
-        source.move_to(target)
+        source.move_to(target, ahead=ahead)
         after = target.wait_reports(3)
         self.assertEqual(after[-1].errors, before.errors)
         return target
@@ -108,6 +108,28 @@ class PatchesTest(unittest.TestCase):
         emulator = self.start(BUNDLED, machine, *options)
         for _ in range(5):
             emulator = self.moved(emulator, BUNDLED, machine, *options)
+
+    def ahead(self, emulator, name):
+        return emulator.command('qom-get', path=AHEAD, property=name)
+
+    def test_code_is_translated_ahead_of_the_guest(self):
+        build_guest(self.directory, 'REWRITE_CODE')
+        emulator = self.start(BUNDLED, QUASAR_MACHINE)
+        translated = stale = 0
+        for _ in range(5):
+            emulator.wait_reports(2)
+            before = emulator
+            emulator = self.moved(emulator, BUNDLED, QUASAR_MACHINE, ahead=True)
+            self.assertFalse(self.ahead(before, 'tell'), 'it is for one move')
+            translated += self.ahead(emulator, 'translated')
+            stale += self.ahead(emulator, 'stale-pages')
+        self.assertGreater(translated, 50)
+        # The page that the guest writes code on, unless it was just written.
+        self.assertGreater(stale, 0)
+
+    def test_nothing_is_translated_ahead_unless_told(self):
+        emulator = self.moved(self.start(BUNDLED, QUASAR_MACHINE), BUNDLED, QUASAR_MACHINE)
+        self.assertEqual(self.ahead(emulator, 'translated'), 0)
 
     def test_plain_machine_types_move_both_ways(self):
         if not plain_has(PLAIN_MACHINE):

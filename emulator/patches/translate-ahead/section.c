@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The section of the stream that tells the destination what to translate, and the object that switches it on:
+ * /quasar-translate-ahead, whose property `tell` is set before a move to a destination that knows the section.
+ *
+ * A part of the section: a count (be32), and of each block the name of its RAM (counted string, empty: the last
+ * one's), its offset there, pc, cs_base (be64) and flags (be32).
+ */
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "qemu/rcu.h"
+#include "qemu/timer.h"
+#include "cpu.h"
+#include "exec/ramblock.h"
+#include "migration/qemu-file-types.h"
+#include "migration/register.h"
+#include "qom/object.h"
+#include "sysemu/sysemu.h"
+#include "sysemu/tcg.h"
+#include "migration/qemu-file.h"
+#include "migration/ram.h"
+#include "quasar/translate-ahead.h"
+
+#define PAUSE_NS (50 * SCALE_MS) /* from one part to the next */
+#define MAX_BLOCKS (1u << 20)    /* of a part */
+
+static struct {
+    bool tell;       /* the next migration has the section */
+    int64_t told_ns; /* when the last part went, on the realtime clock */
+} section;
+
+static bool is_active(void *opaque)
+{
+    return section.tell;
+}
+
+/* Not in the first pass: what is to be translated has to be there. */
+static bool has_news(void *opaque)
+{
+    return ram_counters.dirty_sync_count > 1 &&
+        qemu_clock_get_ns(QEMU_CLOCK_REALTIME) - section.told_ns >= PAUSE_NS;
+}
+
+static int save_setup(QEMUFile *file, void *opaque)
+{
+    section.told_ns = qemu_clock_get_ns(QEMU_CLOCK_REALTIME);
+    quasar_watch_begin();
+    qemu_put_be32(file, 0);
+    return 0;
+}
+
+static int save_part(QEMUFile *file, void *opaque)
+{
+    g_autoptr(GArray) blocks = quasar_watch_take();
+    const RAMBlock *last = NULL;
+    guint count = MIN(blocks->len, MAX_BLOCKS);
+
+    section.told_ns = qemu_clock_get_ns(QEMU_CLOCK_REALTIME);
+    qemu_put_be32(file, count);
+    for (guint i = 0; i < count; i++) {
+        const QuasarBlock *block = &g_array_index(blocks, QuasarBlock, i);
+
+        qemu_put_counted_string(file, block->ram == last ? "" : block->ram->idstr);
+        last = block->ram;
+        qemu_put_be64(file, block->offset);
+        qemu_put_be64(file, block->pc);
+        qemu_put_be64(file, block->cs_base);
+        qemu_put_be32(file, block->flags);
+    }
+    return 1;
+}
+
+static void save_cleanup(void *opaque)
+{
+    section.tell = false;
+    quasar_watch_end();
+}
+
+static bool load_block(QEMUFile *file, QuasarBlock *block)
+{
+    char name[256];
+
+    if (qemu_get_counted_string(file, name)) {
+        block->ram = qemu_ram_block_by_name(name);
+    }
+    block->offset = qemu_get_be64(file);
+    block->pc = qemu_get_be64(file);
+    block->cs_base = qemu_get_be64(file);
+    block->flags = qemu_get_be32(file);
+    return block->ram && block->offset < block->ram->used_length &&
+        ((block->pc ^ block->offset) & ~TARGET_PAGE_MASK) == 0 && !qemu_file_get_error(file);
+}
+
+static int load_part(QEMUFile *file, void *opaque, int version)
+{
+    uint32_t count = qemu_get_be32(file);
+    GArray *blocks = g_array_new(false, false, sizeof(QuasarBlock));
+    QuasarBlock block = {0};
+
+    RCU_READ_LOCK_GUARD();
+    for (uint32_t i = 0; i < count; i++) {
+        if (count > MAX_BLOCKS || !tcg_enabled() || !load_block(file, &block)) {
+            g_array_unref(blocks);
+            return -EINVAL;
+        }
+        g_array_append_val(blocks, block);
+    }
+    quasar_ahead_add(blocks);
+    return 0;
+}
+
+static const SaveVMHandlers handlers = {
+    .is_active = is_active,
+    .is_active_iterate = has_news,
+    .save_setup = save_setup,
+    .save_live_iterate = save_part,
+    .save_cleanup = save_cleanup,
+    .load_state = load_part,
+};
+
+static bool get_tell(Object *object, Error **errp)
+{
+    return section.tell;
+}
+
+static void set_tell(Object *object, bool tell, Error **errp)
+{
+    if (tell && !tcg_enabled()) {
+        error_setg(errp, "only emulated guests have translations");
+        return;
+    }
+    section.tell = tell;
+}
+
+static void class_init(ObjectClass *class, void *data)
+{
+    object_class_property_add_bool(class, "tell", get_tell, set_tell);
+}
+
+static void instance_init(Object *object)
+{
+    QuasarAheadFigures *figures = &quasar_ahead_figures;
+
+    object_property_add_uint32_ptr(object, "translated", &figures->translated, OBJ_PROP_FLAG_READ);
+    object_property_add_uint32_ptr(object, "late", &figures->late, OBJ_PROP_FLAG_READ);
+    object_property_add_uint32_ptr(object, "pages", &figures->pages, OBJ_PROP_FLAG_READ);
+    object_property_add_uint32_ptr(object, "stale-pages", &figures->stale_pages, OBJ_PROP_FLAG_READ);
+}
+
+static const TypeInfo types[] = {
+    {
+        .name = "quasar-translate-ahead",
+        .parent = TYPE_OBJECT,
+        .class_init = class_init,
+        .instance_init = instance_init,
+    },
+};
+
+DEFINE_TYPES(types)
+
+static void machine_is_made(Notifier *notifier, void *data)
+{
+    Object *object = object_new("quasar-translate-ahead");
+
+    object_property_add_child(object_get_root(), "quasar-translate-ahead", object);
+    object_unref(object);
+}
+
+static Notifier machine_done = {.notify = machine_is_made};
+
+/* Before RAM's section is known, which lets those after it have their turn only when nothing of it is left to send. */
+static void __attribute__((constructor)) section_init(void)
+{
+    register_savevm_live("quasar-translations", 0, 1, &handlers, NULL);
+    qemu_add_machine_init_done_notifier(&machine_done);
+}

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What is translated of an emulated guest that moves is translated at the destination before it comes. */
+#ifndef QUASAR_TRANSLATE_AHEAD_H
+#define QUASAR_TRANSLATE_AHEAD_H
+
+#include "exec/cpu-common.h"
+#include "exec/exec-all.h"
+
+/* A translation block as both hosts know it. */
+typedef struct QuasarBlock {
+    uint64_t pc;
+    uint64_t cs_base;
+    uint64_t offset; /* of its first byte in the block of RAM */
+    uint32_t flags;
+    RAMBlock *ram;
+} QuasarBlock;
+
+/* Source (watch.c). */
+
+/* Whether vCPUs tell what they run; set and cleared by quasar_watch_begin() and _end(). */
+extern bool quasar_watching;
+
+void quasar_watch_begin(void);
+void quasar_watch_end(void);
+
+/* Notes what a vCPU's jump cache holds. On its thread, or when the cache is about to be emptied. */
+void quasar_watch_jumps(CPUState *cpu);
+
+/* What was noted since the last call; the caller frees the array. What is in the caches now comes with the next. */
+GArray *quasar_watch_take(void);
+
+/* Destination (ahead.c). */
+
+/* The environment of the vCPU that translates ahead of the guest; NULL: none does. */
+extern CPUArchState *quasar_ahead_env;
+
+/* What was done, since the process began. */
+typedef struct QuasarAheadFigures {
+    uint32_t translated;  /* blocks */
+    uint32_t late;        /* blocks that were not reached before the guest ran */
+    uint32_t pages;       /* that blocks were translated of */
+    uint32_t stale_pages; /* of them, that had changed when the guest came */
+} QuasarAheadFigures;
+
+extern QuasarAheadFigures quasar_ahead_figures;
+
+/* In place of get_page_addr_code_hostp(), for that one. Leaves the translation when the address is on another page. */
+tb_page_addr_t quasar_ahead_page(target_ulong address, void **host);
+
+/*
+ * Whether what has been translated is all ahead of the guest, and stale parts of it go when the guest begins to run: then nothing
+ * has to be flushed because RAM was loaded.
+ */
+bool quasar_ahead_will_compare(void);
+
+/* Queues blocks, which it takes over. With the BQL. */
+void quasar_ahead_add(GArray *blocks);
+
+#endif

@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What code a guest runs while it is being moved.
+ *
+ * Nothing counts how often a block runs. But a jump to another page, and every return, goes through the vCPU's
+ * jump cache, which is emptied with each change of address space; so what is in it then has run since the last
+ * time. From there, links between blocks lead to those of the same page that are jumped to directly.
+ */
+#include "qemu/osdep.h"
+#include "qemu/lockable.h"
+#include "qemu/rcu.h"
+#include "cpu.h"
+#include "hw/core/cpu.h"
+#include "exec/exec-all.h"
+#include "exec/ramblock.h"
+#include "exec/ramlist.h"
+#include "accel/tcg/tb-jmp-cache.h"
+#include "quasar/translate-ahead.h"
+
+bool quasar_watching;
+
+static struct {
+    QemuMutex lock;
+    GHashTable *known; /* translation blocks that were looked at */
+    GArray *noted;     /* QuasarBlock, not taken yet */
+    GPtrArray *todo;   /* scratch: blocks whose links have not been followed */
+} watch;
+
+static void __attribute__((constructor)) watch_init(void)
+{
+    qemu_mutex_init(&watch.lock);
+}
+
+static RAMBlock *ram_of(ram_addr_t address)
+{
+    RAMBlock *ram;
+
+    RAMBLOCK_FOREACH(ram) {
+        if (address - ram->offset < ram->used_length) {
+            return ram;
+        }
+    }
+    return NULL;
+}
+
+/* Blocks that reach into a second page, or were made for one run only, are left to the destination's guest. */
+static void note(CPUState *cpu, TranslationBlock *block)
+{
+    tb_page_addr_t address = tb_page_addr0(block);
+    RAMBlock *ram;
+
+    if (tb_cflags(block) != cpu->tcg_cflags || address == -1 || tb_page_addr1(block) != -1) {
+        return;
+    }
+    ram = ram_of(address);
+    if (ram) {
+        g_array_append_vals(watch.noted, &(QuasarBlock) {
+            .pc = tb_pc(block), .cs_base = block->cs_base, .flags = block->flags,
+            .offset = address - ram->offset, .ram = ram}, 1);
+    }
+}
+
+static void meet(TranslationBlock *block)
+{
+    if (block && g_hash_table_add(watch.known, block)) {
+        g_ptr_array_add(watch.todo, block);
+    }
+}
+
+void quasar_watch_jumps(CPUState *cpu)
+{
+    CPUJumpCache *jumps = cpu->tb_jmp_cache;
+
+    if (!jumps) {
+        return;
+    }
+    RCU_READ_LOCK_GUARD();
+    QEMU_LOCK_GUARD(&watch.lock);
+    if (!quasar_watching) {
+        return;
+    }
+    for (int i = 0; i < TB_JMP_CACHE_SIZE; i++) {
+        meet(tb_jmp_cache_get_tb(jumps, i));
+    }
+    while (watch.todo->len) {
+        TranslationBlock *block = g_ptr_array_remove_index_fast(watch.todo, watch.todo->len - 1);
+
+        note(cpu, block);
+        for (int i = 0; i < ARRAY_SIZE(block->jmp_dest); i++) {
+            /* The lowest bit says that the block is being thrown away. */
+            meet((TranslationBlock *)(qatomic_read(&block->jmp_dest[i]) & ~(uintptr_t)1));
+        }
+    }
+}
+
+/* A vCPU looks at its own cache: no other thread may, as all blocks can be thrown away meanwhile. */
+static void look(CPUState *cpu, run_on_cpu_data unused)
+{
+    quasar_watch_jumps(cpu);
+}
+
+static void look_at_all(void)
+{
+    CPUState *cpu;
+
+    RCU_READ_LOCK_GUARD();
+    CPU_FOREACH(cpu) {
+        async_run_on_cpu(cpu, look, RUN_ON_CPU_NULL);
+    }
+}
+
+void quasar_watch_begin(void)
+{
+    quasar_watch_end();
+    WITH_QEMU_LOCK_GUARD(&watch.lock) {
+        watch.known = g_hash_table_new(NULL, NULL);
+        watch.noted = g_array_new(false, false, sizeof(QuasarBlock));
+        watch.todo = g_ptr_array_new();
+        quasar_watching = true;
+    }
+    look_at_all();
+}
+
+void quasar_watch_end(void)
+{
+    QEMU_LOCK_GUARD(&watch.lock);
+    quasar_watching = false;
+    g_clear_pointer(&watch.known, g_hash_table_unref);
+    g_clear_pointer(&watch.noted, g_array_unref);
+    g_clear_pointer(&watch.todo, g_ptr_array_unref);
+}
+
+GArray *quasar_watch_take(void)
+{
+    GArray *noted = g_array_new(false, false, sizeof(QuasarBlock));
+
+    look_at_all();
+    QEMU_LOCK_GUARD(&watch.lock);
+    if (quasar_watching) {
+        GArray *taken = watch.noted;
+
+        watch.noted = noted;
+        noted = taken;
+    }
+    return noted;
+}
