@@ -82,6 +82,18 @@ class Figures(dict):
         """The longest silence in what the client hears all the time. (The guest's own clock stands while it does.)"""
         return max(self[flow]['longest'] for flow in ('ping', 'udp-in')) / 1000
 
+    def silence_ms(self, begin, end):
+        """The longest that the client has heard nothing of one flow, of those silences that were at some time between two,
+        of time.monotonic(); 0 when none was as long as it takes to be told."""
+        longest = 0
+        for flow in ('ping', 'udp-in'):
+            for text in self[flow]['silences'].split(','):
+                if text != '-':
+                    since, length = (int(number) for number in text.split('+'))
+                    if since < end * 1e6 and since + length > begin * 1e6:
+                        longest = max(longest, length / 1000)
+        return longest
+
     @property
     def timeouts(self):
         return self['client']['TcpExt.TCPTimeouts'] + self['guest']['TcpExt.TCPTimeouts']

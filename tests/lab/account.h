@@ -9,7 +9,15 @@
 #include <string.h>
 #include <time.h>
 
-enum { ACCOUNT_GAPS = 8 }; // that are told by their numbers
+enum {
+    ACCOUNT_GAPS = 8,           // missing numbers, how many runs of them are told
+    ACCOUNT_SILENCES = 4096,    // that are told
+    ACCOUNT_SILENCE_US = 10000, // from how long on
+};
+
+typedef struct {
+    int64_t begin, length; // us, of account_now()
+} Silence;
 
 typedef struct {
     unsigned char *seen; // how often each number came, 255 at most
@@ -17,6 +25,8 @@ typedef struct {
     uint64_t highest; // the highest number that came, and one more
     uint64_t distinct, doubled, reordered;
     int64_t last, longest; // us; of the silence
+    Silence silences[ACCOUNT_SILENCES];
+    int n_silences;
 } Account;
 
 static inline int64_t
@@ -35,14 +45,25 @@ account_begin(Account *account)
     account->last = account_now();
 }
 
+static inline void
+account_silence(Account *account, int64_t now)
+{
+    Silence silence = {account->last, now - account->last};
+
+    if (silence.length > account->longest)
+        account->longest = silence.length;
+    if (silence.length >= ACCOUNT_SILENCE_US && account->n_silences < ACCOUNT_SILENCES)
+        account->silences[account->n_silences++] = silence;
+}
+
 // The silence before this frame counts when `live`.
 static inline void
 account_add(Account *account, uint64_t number, int live)
 {
     int64_t now = account_now();
 
-    if (live && now - account->last > account->longest)
-        account->longest = now - account->last;
+    if (live)
+        account_silence(account, now);
     account->last = now;
     if (number >= UINT32_MAX)
         return; // nobody sent so many
@@ -65,7 +86,7 @@ account_add(Account *account, uint64_t number, int live)
         account->highest = number + 1;
 }
 
-// Of `sent` numbers from 0 on; in pairs of a word and a number, the numbers that are missing last.
+// In pairs of a word and what it says: of `sent` numbers from 0 on, and the silences as BEGIN+LENGTH.
 static inline void
 account_tell(const Account *account, uint64_t sent, FILE *out)
 {
@@ -84,5 +105,9 @@ account_tell(const Account *account, uint64_t sent, FILE *out)
         if (i > first)
             fprintf(out, "%s%" PRIu64 "-%" PRIu64, gaps++ ? "," : "", first, i - 1);
     }
-    fprintf(out, "%s\n", gaps ? "" : "-");
+    fprintf(out, "%s silences ", gaps ? "" : "-");
+    for (int i = 0; i < account->n_silences; i++)
+        fprintf(out, "%s%" PRId64 "+%" PRId64, i ? "," : "", account->silences[i].begin,
+                account->silences[i].length);
+    fprintf(out, "%s\n", account->n_silences ? "" : "-");
 }

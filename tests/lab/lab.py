@@ -10,6 +10,7 @@ namespaces. So there is one thing to undo per place, and a crash of the lab's ow
 which `down` finds by the pid and the start time that the state file records.
 """
 import contextlib
+import glob
 import json
 import os
 import re
@@ -269,9 +270,10 @@ class Lab:
                 if open('/proc/%d/cmdline' % pid).read().split('\0')[1:2] == [port]]
 
     def program(self, name):
-        """The path of a program of the lab's, made from its source when that is younger."""
+        """The path of a program of the lab's, made from its source when that, or a header, is younger."""
         source, path = os.path.join(HERE, name + '.c'), os.path.join(self.directory, name)
-        if not os.path.exists(path) or os.path.getmtime(path) < os.path.getmtime(source):
+        younger = max(map(os.path.getmtime, [source] + glob.glob(os.path.join(HERE, '*.h'))))
+        if not os.path.exists(path) or os.path.getmtime(path) < younger:
             run('gcc', '-O2', '-D_GNU_SOURCE', '-Wall', '-Wextra', '-o', path + '.new', source)
             os.rename(path + '.new', path)
         return path
