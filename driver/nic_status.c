@@ -4,7 +4,6 @@
 
 #include "base/frame.h"
 
-#define ANSWER_MS  500
 #define SILENCE_US (2 * G_USEC_PER_SEC)
 
 // One NIC in one run. `base` was counted by processes that are gone, `last` by the one that is named here.
@@ -167,7 +166,7 @@ prepare(Domain *domain, guint index, Question *question)
 static json_t *
 ask(const Question *question)
 {
-    g_autoptr(VnetClient) client = vnet_client_attach_briefly(question->control, ANSWER_MS, NULL);
+    g_autoptr(VnetClient) client = vnet_client_attach_briefly(question->control, NIC_ANSWER_MS, NULL);
     if (!client || vnet_client_pid(client) != question->pid ||
         vnet_client_start_time(client) != question->start_time)
         return NULL;

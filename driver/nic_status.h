@@ -7,6 +7,10 @@
 
 #include "driver/domain.h"
 
+// How long a quasar-vnet is waited for that only figures are asked of: a table with one row less is better
+// than none.
+#define NIC_ANSWER_MS 500
+
 // Theory of operation: a NIC's quasar-vnet is asked over a connection of the asker's own, for a short time,
 // and no lock is held meanwhile, so that one which hangs stops nobody else; it is then left alone for a
 // while, and the answer is what it said last. What was counted is kept for one run of the guest on this host:

@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "base/frame.h"
 #include "driver/migration/handoff.h"
+#include "driver/nic_status.h"
 
 #define FIRST_WAIT_MS 200
 #define LAST_WAIT_MS  30000
@@ -434,7 +435,7 @@ anchor_home_report(Driver *driver, NicVisit visit, gpointer data)
         g_autoptr(AnchorRecord) record = anchor_record_copy(anchor->record);
         g_mutex_unlock(&anchors_lock);
         g_autofree char *control = control_path(driver, record);
-        g_autoptr(VnetClient) client = vnet_client_attach(control, NULL);
+        g_autoptr(VnetClient) client = vnet_client_attach_briefly(control, NIC_ANSWER_MS, NULL);
         g_autoptr(json_t) status = client ? vnet_client_status(client, NULL) : NULL;
         report_anchor(record, status, visit, data);
     }
