@@ -6,6 +6,8 @@
 
 #include "base/error.h"
 
+#define CANCEL_POLL_US 5000
+
 static gboolean
 run(Qmp *qmp, const char *command, json_t *arguments, GError **error)
 {
@@ -208,13 +210,25 @@ monitor_query_cpus(Qmp *qmp, GError **error)
     return threads;
 }
 
-gboolean
-monitor_migrate_set_capabilities(Qmp *qmp, const char *const *names, GError **error)
+static gboolean
+switch_capabilities(Qmp *qmp, const char *const *names, gboolean on, GError **error)
 {
     json_t *list = json_array();
     for (; *names; names++)
-        json_array_append_new(list, json_pack("{s:s, s:b}", "capability", *names, "state", 1));
+        json_array_append_new(list, json_pack("{s:s, s:b}", "capability", *names, "state", on));
     return run(qmp, "migrate-set-capabilities", json_pack("{s:o}", "capabilities", list), error);
+}
+
+gboolean
+monitor_migrate_set_capabilities(Qmp *qmp, const char *const *names, GError **error)
+{
+    return switch_capabilities(qmp, names, TRUE, error);
+}
+
+gboolean
+monitor_migrate_clear_capabilities(Qmp *qmp, const char *const *names, GError **error)
+{
+    return switch_capabilities(qmp, names, FALSE, error);
 }
 
 gboolean
@@ -248,6 +262,37 @@ gboolean
 monitor_migrate_cancel(Qmp *qmp, GError **error)
 {
     return run(qmp, "migrate_cancel", NULL, error);
+}
+
+gboolean
+monitor_migrate_call_off(Qmp *qmp, int limit_ms, GError **error)
+{
+    static const char *const ended[] = {"", "none", "cancelled", "failed", "completed", NULL};
+    const gint64 end = g_get_monotonic_time() + limit_ms * G_TIME_SPAN_MILLISECOND;
+    if (!monitor_migrate_cancel(qmp, error))
+        return FALSE;
+    for (;;) {
+        MonitorMigration migration = {{0}};
+        if (!monitor_query_migrate(qmp, &migration, NULL) || g_strv_contains(ended, migration.status))
+            return TRUE;
+        if (g_get_monotonic_time() >= end)
+            return quasar_set_error(error, VIR_ERR_OPERATION_TIMEOUT, "the emulator is slow to cancel");
+        g_usleep(CANCEL_POLL_US);
+    }
+}
+
+gboolean
+monitor_getfd(Qmp *qmp, const char *name, int fd, GError **error)
+{
+    g_autoptr(json_t) reply =
+        qmp_execute_with_fd(qmp, "getfd", json_pack("{s:s}", "fdname", name), fd, MONITOR_TIMEOUT_MS, error);
+    return reply != NULL;
+}
+
+gboolean
+monitor_closefd(Qmp *qmp, const char *name, GError **error)
+{
+    return run(qmp, "closefd", json_pack("{s:s}", "fdname", name), error);
 }
 
 gboolean

@@ -47,6 +47,8 @@ GArray *monitor_query_cpus(Qmp *qmp, GError **error);
 
 // names: NULL-terminated, all switched on. Others stay.
 gboolean monitor_migrate_set_capabilities(Qmp *qmp, const char *const *names, GError **error);
+// The same, all switched off.
+gboolean monitor_migrate_clear_capabilities(Qmp *qmp, const char *const *names, GError **error);
 // `parameters` is stolen: an object for migrate-set-parameters.
 gboolean monitor_migrate_set_parameters(Qmp *qmp, json_t *parameters, GError **error);
 // The next migration tells the destination what code to translate before the guest comes, which must know of
@@ -56,6 +58,13 @@ gboolean monitor_tell_translations(Qmp *qmp, GError **error);
 gboolean monitor_migrate(Qmp *qmp, const char *uri, GError **error);
 gboolean monitor_migrate_incoming(Qmp *qmp, const char *uri, GError **error);
 gboolean monitor_migrate_cancel(Qmp *qmp, GError **error);
+// Cancels, which returns before it is done (the emulator may resume its guest by itself in between), and
+// waits for that. VIR_ERR_OPERATION_TIMEOUT after limit_ms. One that is not under way is no error.
+gboolean monitor_migrate_call_off(Qmp *qmp, int limit_ms, GError **error);
+// Gives the emulator a copy of a descriptor, which "fd:NAME" is then for migrate and migrate-incoming.
+gboolean monitor_getfd(Qmp *qmp, const char *name, int fd, GError **error);
+// Of one that was not used after all.
+gboolean monitor_closefd(Qmp *qmp, const char *name, GError **error);
 // `state`: the state to leave, "pre-switchover".
 gboolean monitor_migrate_continue(Qmp *qmp, const char *state, GError **error);
 

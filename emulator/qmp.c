@@ -284,13 +284,35 @@ left_ms(gint64 deadline_us)
     return deadline_us < 0 ? -1 : (int) CLAMP((deadline_us - g_get_monotonic_time()) / 1000, 0, G_MAXINT);
 }
 
+// As much as there is room for; a descriptor (fd -1: none) goes with the first byte.
+static ssize_t
+send_some(int socket, const char *bytes, gsize length, int fd)
+{
+    union {
+        struct cmsghdr header;
+        char space[CMSG_SPACE(sizeof(int))];
+    } control = {0};
+    struct iovec part = {.iov_base = (char *) bytes, .iov_len = length};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+    if (fd >= 0) {
+        message.msg_control = &control;
+        message.msg_controllen = sizeof(control.space);
+        struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+        header->cmsg_level = SOL_SOCKET;
+        header->cmsg_type = SCM_RIGHTS;
+        header->cmsg_len = CMSG_LEN(sizeof(int));
+        memcpy(CMSG_DATA(header), &fd, sizeof(int));
+    }
+    return sendmsg(socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
 // An emulator that is stopped or hung does not read: the wait for room is bounded as well.
 static gboolean
-send_all(Qmp *qmp, const char *bytes, gsize length, gint64 deadline_us, GError **error)
+send_all(Qmp *qmp, const char *bytes, gsize length, int fd, gint64 deadline_us, GError **error)
 {
     gboolean cut = FALSE;
     while (length > 0) {
-        ssize_t sent = send(qmp->fd, bytes, length, MSG_NOSIGNAL | MSG_DONTWAIT);
+        ssize_t sent = send_some(qmp->fd, bytes, length, cut ? -1 : fd);
         if (sent > 0) {
             bytes += sent;
             length -= sent;
@@ -315,7 +337,8 @@ send_all(Qmp *qmp, const char *bytes, gsize length, gint64 deadline_us, GError *
 }
 
 static gboolean
-send_command(Qmp *qmp, guint64 id, const char *command, json_t *arguments, gint64 deadline_us, GError **error)
+send_command(Qmp *qmp, guint64 id, const char *command, json_t *arguments, int fd, gint64 deadline_us,
+             GError **error)
 {
     g_autoptr(json_t) request = json_pack("{s:s, s:I}", "execute", command, "id", (json_int_t) id);
     if (arguments)
@@ -328,7 +351,7 @@ send_command(Qmp *qmp, guint64 id, const char *command, json_t *arguments, gint6
         return FALSE;
     }
     g_mutex_lock(&qmp->write_lock);
-    gboolean sent = send_all(qmp, line, strlen(line), deadline_us, error);
+    gboolean sent = send_all(qmp, line, strlen(line), fd, deadline_us, error);
     g_mutex_unlock(&qmp->write_lock);
     return sent;
 }
@@ -370,6 +393,12 @@ end_call(Qmp *qmp, Call *call, gboolean sent, const char *command, gint64 deadli
 json_t *
 qmp_execute(Qmp *qmp, const char *command, json_t *arguments, int timeout_ms, GError **error)
 {
+    return qmp_execute_with_fd(qmp, command, arguments, -1, timeout_ms, error);
+}
+
+json_t *
+qmp_execute_with_fd(Qmp *qmp, const char *command, json_t *arguments, int fd, int timeout_ms, GError **error)
+{
     g_autoptr(json_t) owned = arguments;
     if (g_main_context_is_owner(qmp->context)) {
         quasar_set_error(error, VIR_ERR_INTERNAL_ERROR,
@@ -380,7 +409,7 @@ qmp_execute(Qmp *qmp, const char *command, json_t *arguments, int timeout_ms, GE
     if (!begin_call(qmp, &call, error))
         return NULL;
     gint64 deadline_us = deadline_after(timeout_ms);
-    gboolean sent = send_command(qmp, call.id, command, owned, deadline_us, error);
+    gboolean sent = send_command(qmp, call.id, command, owned, fd, deadline_us, error);
     end_call(qmp, &call, sent, command, deadline_us, error);
     g_autoptr(json_t) reply = call.reply;
     if (!reply)

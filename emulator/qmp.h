@@ -54,7 +54,10 @@ gboolean qmp_is_connected(Qmp *qmp);
 // VIR_ERR_OPERATION_FAILED (emulator ended), VIR_ERR_OPERATION_TIMEOUT (no reply; a late one is dropped),
 // VIR_ERR_INTERNAL_ERROR (the emulator refused).
 json_t *qmp_execute(Qmp *qmp, const char *command, json_t *arguments, int timeout_ms, GError **error);
-// The same without interest in the value.
+// The same for a command to which a file descriptor belongs ("getfd"); `fd` stays the caller's.
+json_t *qmp_execute_with_fd(Qmp *qmp, const char *command, json_t *arguments, int fd, int timeout_ms,
+                            GError **error);
+// The first without interest in the value.
 gboolean qmp_run(Qmp *qmp, const char *command, json_t *arguments, int timeout_ms, GError **error);
 
 // Collects the named events (NULL-terminated; NULL: all) from now on. Holds a reference. One thread waits at

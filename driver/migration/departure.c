@@ -139,23 +139,12 @@ departure_leave(Driver *driver, Handoff *handoff, GError **error)
     return handoff_store(handoff, error);
 }
 
-// Cancelling returns before it is done, and QEMU resumes the guest by itself in between.
 static void
 end_migration(Qmp *qmp, const char *name)
 {
     g_autoptr(GError) error = NULL;
-    if (!monitor_migrate_cancel(qmp, &error)) {
+    if (!monitor_migrate_call_off(qmp, CANCEL_LIMIT_MS, &error))
         g_warning("migration of %s: cannot cancel: %s", name, error->message);
-        return;
-    }
-    static const char *const ended[] = {"", "none", "cancelled", "failed", "completed", NULL};
-    for (guint waited = 0; waited < CANCEL_LIMIT_MS; waited += POLL_MS) {
-        MonitorMigration migration = {{0}};
-        if (!monitor_query_migrate(qmp, &migration, NULL) || g_strv_contains(ended, migration.status))
-            return;
-        g_usleep(POLL_MS * 1000);
-    }
-    g_warning("migration of %s: the emulator is slow to cancel", name);
 }
 
 // A mirror whose peer has gone ends by itself only at its next write.

@@ -651,6 +651,92 @@ test_close_ends_calls(void **state)
     assert_int_equal(fixture->closed, 0);
 }
 
+// What comes with the next byte; -1: none.
+static int
+take_descriptor(int fd)
+{
+    char byte, space[CMSG_SPACE(sizeof(int))];
+    struct iovec part = {.iov_base = &byte, .iov_len = 1};
+    struct msghdr message = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = space, .msg_controllen = sizeof(space)};
+    int taken = -1;
+    assert_int_equal(recvmsg(fd, &message, 0), 1);
+    assert_int_equal(byte, '{');
+    const struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+    if (header && header->cmsg_type == SCM_RIGHTS)
+        memcpy(&taken, CMSG_DATA(header), sizeof(int));
+    return taken;
+}
+
+// The rest of a command whose first byte was taken.
+static json_t *
+hear_rest(int fd)
+{
+    g_autoptr(GString) line = g_string_new("{");
+    char byte;
+    while (recv(fd, &byte, 1, 0) == 1 && byte != '\n')
+        g_string_append_c(line, byte);
+    return json_loads(line->str, 0, NULL);
+}
+
+static void
+descriptor_script(int fd)
+{
+    greet(fd);
+    int taken = take_descriptor(fd);
+    json_t *command = hear_rest(fd);
+    assert_string_equal(json_string_value(json_object_get(command, "execute")), "getfd");
+    assert_int_equal(write(taken, "here", 4), 4);
+    close(taken);
+    answer(fd, command, "return", "{}");
+    assert_int_equal(take_descriptor(fd), -1);
+    answer(fd, hear_rest(fd), "error", "{\"desc\": \"File descriptor named 'x' not found\"}");
+    until_closed(fd);
+}
+
+static void
+test_descriptor_goes_along(void **state)
+{
+    g_autoptr(Qmp) qmp = start(*state, descriptor_script);
+    int ends[2];
+    char text[8] = "";
+    assert_int_equal(pipe(ends), 0);
+    assert_true(monitor_getfd(qmp, "x", ends[1], NULL));
+    assert_int_equal(read(ends[0], text, sizeof(text)), 4);
+    assert_string_equal(text, "here");
+    assert_false(monitor_closefd(qmp, "x", NULL));
+    close(ends[0]);
+    close(ends[1]);
+}
+
+static void
+call_off_script(int fd)
+{
+    static const char *const statuses[] = {"cancelling", "cancelling", "cancelled", "cancelling"};
+    greet(fd);
+    for (gsize i = 0;;) {
+        json_t *command = hear(fd);
+        if (!command)
+            return;
+        const gboolean query =
+            g_str_equal(json_string_value(json_object_get(command, "execute")), "query-migrate");
+        g_autofree char *value = g_strdup_printf("{\"status\": \"%s\"}", statuses[i]);
+        answer(fd, command, "return", query ? value : "{}");
+        i = query && i + 1 < G_N_ELEMENTS(statuses) ? i + 1 : i;
+    }
+}
+
+static void
+test_calling_off_waits_for_its_end(void **state)
+{
+    g_autoptr(Qmp) qmp = start(*state, call_off_script);
+    g_autoptr(GError) error = NULL;
+    assert_true(monitor_migrate_call_off(qmp, PATIENCE_MS, &error));
+    // The next one never ends.
+    assert_false(monitor_migrate_call_off(qmp, 20, &error));
+    assert_int_equal(quasar_error_code(error), VIR_ERR_OPERATION_TIMEOUT);
+}
+
 static gpointer
 listen_late(gpointer data)
 {
@@ -772,6 +858,8 @@ main(void)
         CONNECTED(test_only_terminals_are_believed),
         CONNECTED(test_state_without_a_name),
         CONNECTED(test_close_ends_calls),
+        CONNECTED(test_descriptor_goes_along),
+        CONNECTED(test_calling_off_waits_for_its_end),
         CONNECTED(test_connect),
         cmocka_unit_test(test_parser),
         cmocka_unit_test(test_parser_refuses),
