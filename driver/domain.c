@@ -180,6 +180,13 @@ domain_call_started_hook(Domain *domain)
         hooks->started(domain);
 }
 
+void
+domain_call_forgotten_hook(Domain *domain)
+{
+    if (hooks->forgotten)
+        hooks->forgotten(domain);
+}
+
 char *
 domain_nic_home(Domain *domain, guint nic)
 {

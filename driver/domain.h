@@ -31,7 +31,8 @@ struct Domain {
     DomainDef *live;         // NULL: not running
     guint64 definition_turn; // counts what was decided of `persistent`, store.c
     gboolean autostart;
-    gboolean updated; // persistent differs from what the guest was started with
+    gboolean managed_save; // its next start restores it (driver/save/managed.h)
+    gboolean updated;      // persistent differs from what the guest was started with
 
     int id;              // -1: not running
     int state;           // virDomainState
@@ -123,8 +124,11 @@ typedef struct {
     // `destroy` is a vote while a handoff is open: called without the lock, before anything is killed; may
     // block. FALSE refuses the destroy.
     gboolean (*destroy)(Domain *domain, GError **error);
-    // A guest has been started here from its disks: it is nowhere else. Domain locked; must not block.
+    // A guest has been started here, from its disks or from a file: it is nowhere else. Domain locked; must
+    // not block.
     void (*started)(Domain *domain);
+    // It will not be restored here any more, if it was saved. Domain locked; must not block.
+    void (*forgotten)(Domain *domain);
     // The host that has the segment of this NIC; NULL: this one. Domain locked; must not block. Caller frees.
     char *(*home)(Domain *domain, guint nic);
 } DomainHooks;
@@ -136,6 +140,7 @@ void domain_call_stopped_hook(Domain *domain, int reason);
 void domain_call_resumed_hook(Domain *domain);
 gboolean domain_call_destroy_hook(Domain *domain, GError **error);
 void domain_call_started_hook(Domain *domain);
+void domain_call_forgotten_hook(Domain *domain);
 char *domain_nic_home(Domain *domain, guint nic);
 
 // Paths; the caller frees.

@@ -5,6 +5,8 @@
 #include "base/error.h"
 #include "driver/domains.h"
 #include "driver/process.h"
+#include "driver/save/managed.h"
+#include "driver/save/restore.h"
 #include "driver/store.h"
 #include "emulator/monitor.h"
 
@@ -114,6 +116,30 @@ lifecycle_define(Driver *driver, const char *xml, unsigned int flags, GError **e
     return ok ? g_steal_pointer(&domain) : NULL;
 }
 
+// Locked, with the job; drops the lock meanwhile.
+static gboolean
+drop_managed_save(Domain *domain, GError **error)
+{
+    domain_unlock(domain);
+    gboolean ok = managed_save_remove(domain, error);
+    domain_lock(domain);
+    return ok;
+}
+
+// Locked, with the job.
+static gboolean
+undefine(Domain *domain, unsigned int flags, GError **error)
+{
+    if (!domain->persistent)
+        return quasar_set_error(error, VIR_ERR_OPERATION_INVALID, "cannot undefine transient domain");
+    if (domain->managed_save && !(flags & VIR_DOMAIN_UNDEFINE_MANAGED_SAVE))
+        return quasar_set_error(error, VIR_ERR_OPERATION_INVALID,
+                                "domain '%s' has a managed save; remove it too with --managed-save, or first "
+                                "with virsh managedsave-remove",
+                                domain->name);
+    return (!domain->managed_save || drop_managed_save(domain, error)) && store_undefine(domain, error);
+}
+
 gboolean
 lifecycle_undefine(Domain *domain, unsigned int flags, GError **error)
 {
@@ -122,13 +148,11 @@ lifecycle_undefine(Domain *domain, unsigned int flags, GError **error)
                                VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA;
     if (!check_flags(flags, known, "virDomainUndefineFlags", error) || !begin(domain, JOB_MODIFY, error))
         return FALSE;
-    gboolean ok = FALSE;
-    if (!domain->persistent)
-        quasar_set_error(error, VIR_ERR_OPERATION_INVALID, "cannot undefine transient domain");
-    else
-        ok = store_undefine(domain, error);
+    const gboolean ok = undefine(domain, flags, error);
     if (ok) {
         domain_emit_lifecycle(domain, VIR_DOMAIN_EVENT_UNDEFINED, VIR_DOMAIN_EVENT_UNDEFINED_REMOVED);
+        if (!domain_is_active(domain))
+            domain_call_forgotten_hook(domain);
         remove_if_unused(domain, TRUE);
     }
     end(domain);
@@ -187,6 +211,16 @@ start_locked(Domain *domain, DomainDef *def, unsigned int flags, gconstpointer o
     return TRUE;
 }
 
+// With the job begun.
+static gboolean
+start_saved(Domain *domain, unsigned int flags, gconstpointer owner, GError **error)
+{
+    if (!restore_managed(domain, flags, error))
+        return FALSE;
+    domain->owner = (flags & VIR_DOMAIN_START_AUTODESTROY) ? owner : NULL;
+    return TRUE;
+}
+
 gboolean
 lifecycle_start(Domain *domain, unsigned int flags, gconstpointer owner, GError **error)
 {
@@ -196,7 +230,9 @@ lifecycle_start(Domain *domain, unsigned int flags, gconstpointer owner, GError 
     gboolean ok = FALSE;
     if (domain_is_active(domain))
         quasar_set_error(error, VIR_ERR_OPERATION_INVALID, "domain is already running");
-    else
+    else if (domain->managed_save && !(flags & VIR_DOMAIN_START_FORCE_BOOT))
+        ok = start_saved(domain, flags, owner, error);
+    else if (!domain->managed_save || drop_managed_save(domain, error))
         ok = start_locked(domain, domain_def_copy(domain->persistent), flags, owner, error);
     end(domain);
     return ok;

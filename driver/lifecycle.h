@@ -16,11 +16,13 @@ Domain *lifecycle_define(Driver *driver, const char *xml, unsigned int flags, GE
 Domain *lifecycle_create_xml(Driver *driver, const char *xml, unsigned int flags, gconstpointer owner,
                              GError **error);
 
-// flags: virDomainUndefineFlagsValues (those about state that cannot exist yet are accepted).
+// flags: virDomainUndefineFlagsValues (those about state that cannot exist yet are accepted). A managed save
+// goes with VIR_DOMAIN_UNDEFINE_MANAGED_SAVE; without, VIR_ERR_OPERATION_INVALID.
 gboolean lifecycle_undefine(Domain *domain, unsigned int flags, GError **error);
 
 // flags: VIR_DOMAIN_START_PAUSED, _BYPASS_CACHE, _FORCE_BOOT, _VALIDATE, _AUTODESTROY: it ends when
-// lifecycle_owner_gone() is told of `owner`, whose connection starts it.
+// lifecycle_owner_gone() is told of `owner`, whose connection starts it. A managed save is restored, and
+// removed once it runs; with _FORCE_BOOT it is only removed.
 gboolean lifecycle_start(Domain *domain, unsigned int flags, gconstpointer owner, GError **error);
 
 // The connection has ended: so do the guests that were to. Does not block.

@@ -96,6 +96,7 @@ HANDLER(domain_get_active);
 HANDLER(domain_get_persistent);
 HANDLER(domain_get_updated);
 HANDLER(domain_answer_none);
+HANDLER(domain_get_managed_save);
 HANDLER(domain_get_messages);
 HANDLER(domain_open_console);
 HANDLER(domain_get_control_info);
@@ -107,6 +108,19 @@ HANDLER(domain_get_job_info);
 HANDLER(domain_get_job_stats);
 HANDLER(domain_abort_job);
 HANDLER(domain_abort_job_flags);
+
+HANDLER(save_domain_plain);
+HANDLER(save_domain_flags);
+HANDLER(save_domain_params);
+HANDLER(save_restore_plain);
+HANDLER(save_restore_flags);
+HANDLER(save_restore_params);
+HANDLER(save_image_get_xml);
+HANDLER(save_image_define);
+HANDLER(save_managed);
+HANDLER(save_managed_remove);
+HANDLER(save_managed_get_xml);
+HANDLER(save_managed_define);
 
 HANDLER(domain_get_all_stats);
 HANDLER(domain_block_stats);

@@ -121,7 +121,20 @@ QUERY(domain_get_active, WireIntRet, domain_is_active(domain))
 QUERY(domain_get_persistent, WireIntRet, domain->persistent != NULL)
 QUERY(domain_get_updated, WireIntRet, domain->updated)
 
-// Managed save and snapshots do not exist yet: no domain has any.
+HANDLER(domain_get_managed_save)
+{
+    const WireDomainFlagsArgs *in = args;
+    g_autoptr(Domain) domain = procedures_domain(call, &in->dom, error);
+
+    if (!domain)
+        return FALSE;
+    domain_lock(domain);
+    ((WireIntRet *) ret)->value = domain->managed_save;
+    domain_unlock(domain);
+    return TRUE;
+}
+
+// Snapshots do not exist yet: no domain has any.
 HANDLER(domain_answer_none)
 {
     const WireDomainFlagsArgs *in = args;

@@ -269,9 +269,9 @@ begin_run(Domain *domain, DomainDef *def, gboolean incoming)
 }
 
 static gboolean
-adopt(Domain *domain, Started *started, GError **error)
+adopt(Domain *domain, Started *started, gboolean over, GError **error)
 {
-    domain->starting = FALSE;
+    domain->starting = !over;
     domain->qmp = g_steal_pointer(&started->qmp);
     g_ptr_array_unref(domain->vnets);
     domain->vnets = g_steal_pointer(&started->vnets);
@@ -301,7 +301,7 @@ process_start(Domain *domain, DomainDef *def, const ProcessOptions *options, GEr
 {
     Started started = {.vnets = g_ptr_array_new()};
     gboolean incoming = options->incoming != NULL;
-    begin_run(domain, def, incoming);
+    begin_run(domain, def, incoming && !options->restores);
     gboolean ok = store_save_status(domain, error);
     domain_unlock(domain);
     ok = ok && launch(domain, def, options, &started, error) &&
@@ -310,7 +310,7 @@ process_start(Domain *domain, DomainDef *def, const ProcessOptions *options, GEr
     if (ok) {
         fill_ptys(domain, def, started.qmp);
         domain_lock(domain);
-        if (adopt(domain, &started, error))
+        if (adopt(domain, &started, !options->restores, error))
             return TRUE;
         domain_unlock(domain);
     }

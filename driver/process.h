@@ -13,13 +13,15 @@ typedef struct {
     const char *incoming; // NULL: boot; else the argument of -incoming ("defer")
     gboolean paused;      // do not cont
     gboolean vnet_armed;  // vnets start in their standby role (destination of a migration)
+    gboolean restores;    // with incoming: the guest comes from a file, and the start is not over until the
+                          // caller clears domain->starting
     guint64 ram_kib;      // RAM of the guest that comes (EmulatorTraits); 0: the definition's
 } ProcessOptions;
 
 // Starts the guest of `def` (taken; becomes domain->live) and returns when QMP answers and every vnet is
 // connected; the guest is not continued. Called with the domain locked and a job begun; the lock is dropped
 // while it waits. On failure everything is undone and domain->live is NULL again. State becomes PAUSED
-// (STARTING_UP, or MIGRATION with incoming).
+// (STARTING_UP, or MIGRATION with incoming from another host).
 gboolean process_start(Domain *domain, DomainDef *def, const ProcessOptions *options, GError **error);
 
 // Continues it and sets RUNNING with the reason; no event. The status file is written soon after, not within

@@ -25,6 +25,8 @@
 #include "driver/networks.h"
 #include "driver/nic_events.h"
 #include "driver/procedures.h"
+#include "driver/save/managed.h"
+#include "driver/save/pending.h"
 #include "driver/store.h"
 
 #define CONFIG_DIR SYSCONFDIR "/libvirt"
@@ -137,9 +139,11 @@ set_up(Driver *driver, const Arguments *arguments, GError **error)
     if (!load_credentials(driver, error))
         return FALSE;
     store_load(driver);
+    managed_save_scan(driver);
     resolve_start(driver);
     nic_report_add_source(anchor_home_report);
     anchor_home_start(driver);
+    save_pending_settle(driver);
     anchor_away_start(driver);
     store_settle_jobs(driver);
     nic_events_start(driver);

@@ -398,6 +398,86 @@ anchor_away_end(Driver *driver G_GNUC_UNUSED, const char *uuid)
     decide_all(uuid, LINK_ENDED);
 }
 
+// On the disk.
+static void
+set_state(Driver *driver, AnchorRecord *record, AnchorState state)
+{
+    g_autoptr(GError) error = NULL;
+    record->state = state;
+    if (!anchor_record_store(driver->state_dir, record, &error))
+        g_warning("guest '%s': %s", record->name, error->message);
+}
+
+// Their threads end, and their records are nobody's.
+static void
+release(const char *uuid)
+{
+    g_mutex_lock(&links_lock);
+    g_autoptr(GPtrArray) list = links_of(uuid);
+    for (guint i = 0; i < list->len; i++) {
+        AwayLink *link = g_ptr_array_index(list, i);
+        if (link->fate != LINK_KEPT)
+            continue;
+        decide(link, LINK_FORGOTTEN);
+        g_hash_table_remove(links, link->record->link);
+    }
+    g_mutex_unlock(&links_lock);
+}
+
+void
+anchor_away_rest(Driver *driver, const char *uuid)
+{
+    g_autoptr(GPtrArray) records = anchor_record_scan(driver->state_dir, ANCHOR_AWAY, uuid);
+    release(uuid);
+    for (guint i = 0; i < records->len; i++) {
+        AnchorRecord *record = g_ptr_array_index(records, i);
+        if (record->state != ANCHOR_ENDING && record->state != ANCHOR_SAVED)
+            set_state(driver, record, ANCHOR_SAVED);
+    }
+}
+
+gboolean
+anchor_away_rearm(Driver *driver, const AnchorRecord *saved, GError **error)
+{
+    g_autoptr(AnchorRecord) record = anchor_record_copy(saved);
+    record->state = ANCHOR_SAVED;
+    record->turn++;
+    if (!anchor_record_store(driver->state_dir, record, error))
+        return FALSE;
+    record->state = ANCHOR_STANDING;
+    g_mutex_lock(&links_lock);
+    run(enter(driver, record, FALSE));
+    g_mutex_unlock(&links_lock);
+    return TRUE;
+}
+
+void
+anchor_away_restored(Driver *driver, const char *uuid)
+{
+    g_autoptr(GPtrArray) records = anchor_record_scan(driver->state_dir, ANCHOR_AWAY, uuid);
+    for (guint i = 0; i < records->len; i++) {
+        AnchorRecord *record = g_ptr_array_index(records, i);
+        if (record->state == ANCHOR_SAVED)
+            set_state(driver, record, ANCHOR_STANDING);
+    }
+}
+
+void
+anchor_away_end_saved(Driver *driver, const char *uuid)
+{
+    g_autoptr(GPtrArray) records = anchor_record_scan(driver->state_dir, ANCHOR_AWAY, uuid);
+    g_mutex_lock(&links_lock);
+    for (guint i = 0; i < records->len; i++) {
+        const AnchorRecord *record = g_ptr_array_index(records, i);
+        if (record->state != ANCHOR_SAVED)
+            continue;
+        AwayLink *link = enter(driver, record, FALSE);
+        decide(link, LINK_ENDED);
+        run(link);
+    }
+    g_mutex_unlock(&links_lock);
+}
+
 AnchorRecord *
 anchor_away_find(Driver *driver G_GNUC_UNUSED, const char *uuid, guint nic)
 {
@@ -433,8 +513,13 @@ anchor_away_start(Driver *driver)
 {
     g_autoptr(GPtrArray) records = anchor_record_scan(driver->state_dir, ANCHOR_AWAY, NULL);
     for (guint i = 0; i < records->len; i++) {
-        const AnchorRecord *record = g_ptr_array_index(records, i);
+        AnchorRecord *record = g_ptr_array_index(records, i);
         gboolean undecided, here = is_here(driver, record, &undecided);
+        if (record->state == ANCHOR_SAVED && !here)
+            continue;
+        // Its restore was over when the last daemon ended.
+        if (record->state == ANCHOR_SAVED)
+            set_state(driver, record, ANCHOR_STANDING);
         g_mutex_lock(&links_lock);
         g_autoptr(AwayLink) link = enter(driver, record, FALSE);
         g_atomic_int_inc(&link->references);

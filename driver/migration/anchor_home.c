@@ -333,6 +333,12 @@ take_over(Anchor *anchor, json_t *request, GError **error)
 }
 
 static gboolean
+is_of_former_turn(const Anchor *anchor, json_t *request)
+{
+    return (guint64) json_integer_value(json_object_get(request, "turn")) < anchor->record->turn;
+}
+
+static gboolean
 check_request(Anchor *anchor, json_t *request, gboolean *drops, GError **error)
 {
     const char *op = json_string_value(json_object_get(request, "op"));
@@ -344,8 +350,10 @@ check_request(Anchor *anchor, json_t *request, gboolean *drops, GError **error)
         return *drops ||
                quasar_set_error(error, VIR_ERR_OPERATION_INVALID, "no guest's home has this link here");
     g_mutex_lock(&anchors_lock);
-    gboolean ok = !anchor->ended && take_over(anchor, request, error);
-    if (ok && *drops)
+    // One that had the guest before has nothing to drop any more.
+    const gboolean late = *drops && is_of_former_turn(anchor, request);
+    gboolean ok = late || (!anchor->ended && take_over(anchor, request, error));
+    if (ok && *drops && !late)
         end(anchor);
     g_mutex_unlock(&anchors_lock);
     return ok || quasar_set_error(error, VIR_ERR_OPERATION_INVALID, "the link ends");

@@ -12,7 +12,7 @@
 
 static const char *const role_names[] = {"home", "away"};
 G_STATIC_ASSERT(G_N_ELEMENTS(role_names) == ANCHOR_ROLES);
-static const char *const state_names[] = {"offered", "standing", "ending"};
+static const char *const state_names[] = {"offered", "standing", "ending", "saved"};
 G_STATIC_ASSERT(G_N_ELEMENTS(state_names) == ANCHOR_STATES);
 
 char *

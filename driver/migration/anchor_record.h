@@ -14,6 +14,7 @@ typedef enum {
     ANCHOR_OFFERED,  // a move is under way after which it will stand, if it succeeds
     ANCHOR_STANDING, //
     ANCHOR_ENDING,   // away: the guest has ended, or is at home; its home has not confirmed yet
+    ANCHOR_SAVED,    // away: the guest was saved here, and is to be away again when it is restored
     ANCHOR_STATES,
 } AnchorState;
 

@@ -474,6 +474,22 @@ move_nics_arrive(Domain *domain, const json_t *addresses)
 }
 
 void
+move_nics_restore(Domain *domain)
+{
+    g_autoptr(GPtrArray) vnets = vnets_of(domain);
+    for (guint i = 0; i < vnets->len; i++) {
+        VnetClient *vnet = g_ptr_array_index(vnets, i);
+        g_autoptr(GError) error = NULL;
+        domain_lock(domain);
+        g_autofree char *home = domain_nic_home(domain, i);
+        domain_unlock(domain);
+        if (vnet && home && !vnet_client_away(vnet, &error))
+            g_warning("NIC %u of %s, whose home is %s: %s", i, domain->name, home, error->message);
+    }
+    move_nics_arrive(domain, NULL);
+}
+
+void
 move_nics_mend(Domain *domain)
 {
     g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);

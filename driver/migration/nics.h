@@ -72,6 +72,10 @@ gboolean move_nics_take_offer(Incoming *incoming, json_t *list, GError **error);
 // longer on its way (a vnet that is started anew meanwhile goes by that); blocks.
 void move_nics_arrive(Domain *domain, const json_t *addresses);
 
+// The same for a guest that is restored from a file: NICs that have their homes elsewhere
+// (domain_nic_home()) are told so.
+void move_nics_restore(Domain *domain);
+
 // The guest has arrived: a NIC whose vnet was just being replaced at the source when the guest was stopped
 // came with its cable out. Without the lock; blocks.
 void move_nics_mend(Domain *domain);

@@ -140,12 +140,25 @@ static void
 end_anchors(Driver *driver, gpointer uuid)
 {
     anchor_home_end(driver, uuid);
+    anchor_away_end_saved(driver, uuid);
 }
 
 static void
 started(Domain *domain)
 {
     driver_defer(domain->driver, end_anchors, domain_uuid_format(domain->uuid), g_free);
+}
+
+static void
+end_saved_links(Driver *driver, gpointer uuid)
+{
+    anchor_away_end_saved(driver, uuid);
+}
+
+static void
+forgotten(Domain *domain)
+{
+    driver_defer(domain->driver, end_saved_links, domain_uuid_format(domain->uuid), g_free);
 }
 
 static char *
@@ -389,6 +402,7 @@ resolve_start(Driver *driver)
                                       .resumed = kill_disowned,
                                       .destroy = vote,
                                       .started = started,
+                                      .forgotten = forgotten,
                                       .home = home};
     domain_set_hooks(&hooks);
     g_autofree char *directory = handoff_directory(driver->state_dir);
