@@ -4,6 +4,7 @@
 
 #include <jansson.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -75,4 +76,21 @@ moved_check(const char *state_dir, const char *uuid, const char *name, GError **
         "image instead, make sure that the guest does not run there and rename it to %s",
         name, host, old, host, name, g_get_host_name(), image);
     return FALSE;
+}
+
+gboolean
+moved_check_saved(const char *state_dir, const char *uuid, const char *name, gint64 saved_at, GError **error)
+{
+    g_autofree char *path = note_path(state_dir, uuid);
+    g_autoptr(json_t) note = json_load_file(path, 0, NULL);
+    const char *host = json_string_value(json_object_get(note, "host"));
+    struct stat st;
+    if (!note || json_array_size(json_object_get(note, "images")) > 0 || stat(path, &st) < 0 ||
+        st.st_mtim.tv_sec < saved_at)
+        return TRUE;
+    return quasar_set_error(
+        error, VIR_ERR_OPERATION_INVALID,
+        "the guest '%s' has moved to %s after it was saved, and would run twice; if it is "
+        "gone from there for good, remove %s",
+        name, host ? host : "another host", path);
 }

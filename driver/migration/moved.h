@@ -20,3 +20,8 @@ void moved_forget(const char *state_dir, const char *uuid);
 // missing here and stands beside its place under the name that the move gave it. TRUE otherwise: whoever puts
 // the image back knows what he does.
 gboolean moved_check(const char *state_dir, const char *uuid, const char *name, GError **error);
+
+// The same for a guest whose memory was saved (`saved_at`: wall clock, s): one that has moved since without
+// an image that would tell is where it went, as far as is known here.
+gboolean moved_check_saved(const char *state_dir, const char *uuid, const char *name, gint64 saved_at,
+                           GError **error);

@@ -10,6 +10,7 @@
 #include "driver/domains.h"
 #include "driver/migration/anchor_away.h"
 #include "driver/migration/anchor_home.h"
+#include "driver/migration/moved.h"
 #include "driver/migration/nics.h"
 #include "driver/process.h"
 #include "driver/save/definition.h"
@@ -78,10 +79,16 @@ read_file(Restoring *restoring, Driver *driver, const char *xml, GError **error)
 static gboolean
 check_here(const Restoring *restoring, GError **error)
 {
+    Driver *driver = restoring->domain->driver;
+    const SaveImage *image = restoring->image;
     const ProcessArrival arrival = {
-        .source = restoring->image->traits, .machine = restoring->def->machine, .paused = TRUE};
-    return process_check_arrival(restoring->domain->driver, restoring->def, &arrival, error) &&
-           save_disks_check(restoring->image, restoring->def, error);
+        .source = image->traits, .machine = restoring->def->machine, .paused = TRUE};
+    if (moved_check_saved(driver->state_dir, image->uuid, image->name, image->saved_at, error) &&
+        process_check_arrival(driver, restoring->def, &arrival, error) &&
+        save_disks_check(image, restoring->def, error))
+        return TRUE;
+    g_prefix_error(error, "%s cannot be restored here: ", restoring->path);
+    return FALSE;
 }
 
 // Those that are this host's own NICs need none.

@@ -430,6 +430,35 @@ def test_not_while_a_move_is_open(saves):
     assert world.files('hostB', 'run') and saves.files() == []
 
 
+def test_not_with_another_emulator(saves):
+    if not lab_library.built_emulator():
+        pytest.skip('no bundled emulator; `make emulator` builds it')
+    ok(saves.virsh('save', 'web', FILE))
+    xml = re.sub('<emulator>.*</emulator>', '<emulator>/usr/bin/%s</emulator>' % saves.world.EMULATOR,
+                 ok(saves.virsh('save-image-dumpxml', FILE)))
+    refused(saves.virsh('restore', FILE, '--xml', put_xml(saves, xml)), 'does not have machine')
+    assert not saves.lab.processes('hostA', saves.world.EMULATOR) and saves.state == 'shut off (saved)'
+    ok(saves.virsh('restore', FILE))
+    saves.world.assert_sound()
+
+
+def test_not_when_a_guest_without_disks_has_moved(saves):
+    """No image tells that it is elsewhere."""
+    lab = saves.lab
+    saves.world.spoilt = True
+    saves.world.clear()
+    with open(lab.path('hostA', 'run/web.xml'), 'w') as file:
+        file.write(lab.domain_xml(memory_mib=128))
+    ok(saves.virsh('create', '/run/web.xml'))
+    lab.wait_guest()
+    ok(saves.virsh('save', 'web', FILE))
+    ok(saves.virsh('restore', FILE))
+    ok(saves.virsh('migrate', '--live', 'web', 'quasar+tls://hostB/system'))
+    refused(lab.virsh('hostA', 'restore', FILE), 'has moved to hostB')
+    assert lab.virsh('hostA', 'domstate', 'web').returncode != 0
+    ok(lab.virsh('hostB', 'destroy', 'web'))
+
+
 def test_not_when_the_guest_has_moved(saves):
     """Its memory of another time stays at the host that it has left."""
     world = saves.world

@@ -48,6 +48,10 @@ a_record_is_read_as_it_was_written(void **state)
     assert_non_null(back);
     assert_same(record, back);
     assert_int_equal(back->turn, 3);
+    record->state = ANCHOR_SAVED;
+    g_autoptr(json_t) saved = anchor_record_encode(record);
+    g_autoptr(AnchorRecord) rests = anchor_record_decode(saved);
+    assert_int_equal(rests->state, ANCHOR_SAVED);
     assert_int_equal(back->peer->port, 16514);
     assert_int_equal(back->peer->sha256[2], 0xff);
     assert_string_equal(back->peer->addresses[1], "2001:db8::1");
