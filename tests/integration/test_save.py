@@ -90,10 +90,12 @@ def saves(world):
         world.move()
     made = Saves(world)
     yield made
-    for name in made.files():
+    # Also where the guest was before.
+    for host in world.lab.hosts:
         for directory in ('run', SAVES):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(made.path(os.path.join(directory, name)))
+            for name in world.files(host, directory):
+                if name.startswith('web.save'):
+                    os.unlink(world.lab.path(host, os.path.join(directory, name)))
 
 
 def uptime(world):
@@ -342,6 +344,21 @@ def test_a_save_is_called_off(saves, point):
     refused(saves.virsh('managedsave', 'web'), 'busy with another job: save')
     ok(saves.virsh('domjobabort', 'web'))
     assert 'canceled by client' in saves.end(client) and client.returncode != 0
+    saves.assert_goes_on()
+
+
+@pytest.mark.parametrize('how', ['abort', 'kill'])
+def test_a_paused_guest_stays_paused(saves, how):
+    ok(saves.virsh('suspend', 'web'))
+    if how == 'abort':
+        client = saves.stand_at('save-written', 'save', 'web', FILE)
+        ok(saves.virsh('domjobabort', 'web'))
+        saves.end(client)
+        assert client.returncode != 0
+    else:
+        restart(saves, 'save-stream', 'save', 'web', FILE)
+    assert saves.files() == [] and saves.state.startswith('paused')
+    ok(saves.virsh('resume', 'web'))
     saves.assert_goes_on()
 
 
