@@ -34,7 +34,8 @@ QuasarAheadFigures quasar_ahead_figures;
 static struct {
     QemuMutex lock;
     QemuCond idle;     /* `translating` has become false */
-    bool over;         /* the guest runs, or has run */
+    bool enough;       /* no more is to be translated */
+    bool over;         /* the guest runs, or has run; then that is `enough`, too */
     bool working;      /* a vCPU's thread has been told to work */
     bool translating;  /* it is at it: what follows after `next` is its own */
     GArray *blocks;    /* QuasarBlock */
@@ -104,7 +105,7 @@ static void translate(const QuasarBlock *block)
 static bool next_block(QuasarBlock *block)
 {
     QEMU_LOCK_GUARD(&ahead.lock);
-    ahead.translating = ahead.working = !ahead.over && ahead.next < ahead.blocks->len;
+    ahead.translating = ahead.working = !ahead.enough && ahead.next < ahead.blocks->len;
     if (ahead.working) {
         *block = g_array_index(ahead.blocks, QuasarBlock, ahead.next++);
     } else {
@@ -139,7 +140,7 @@ void quasar_ahead_add(GArray *blocks)
     g_autoptr(GArray) owned = blocks;
 
     QEMU_LOCK_GUARD(&ahead.lock);
-    if (ahead.over || !blocks->len || ahead.blocks->len > MAX_BLOCKS) {
+    if (ahead.enough || !blocks->len || ahead.blocks->len > MAX_BLOCKS) {
         return;
     }
     if (!ahead.model) {
@@ -150,6 +151,12 @@ void quasar_ahead_add(GArray *blocks)
         ahead.working = true;
         async_run_on_cpu(first_cpu, work, RUN_ON_CPU_NULL);
     }
+}
+
+void quasar_ahead_stop(void)
+{
+    QEMU_LOCK_GUARD(&ahead.lock);
+    ahead.enough = true;
 }
 
 bool quasar_ahead_will_compare(void)
@@ -168,7 +175,7 @@ static void guest_runs(void *opaque, bool running, RunState state)
         return;
     }
     QEMU_LOCK_GUARD(&ahead.lock);
-    ahead.over = true;
+    ahead.over = ahead.enough = true;
     while (ahead.translating) {
         qemu_cond_wait(&ahead.idle, &ahead.lock);
     }

@@ -3,8 +3,9 @@
  * The section of the stream that tells the destination what to translate, and the object that switches it on:
  * /quasar-translate-ahead, whose property `tell` is set before a move to a destination that knows the section.
  *
- * A part of the section: a count (be32), and of each block the name of its RAM (counted string, empty: the last
- * one's), its offset there, pc, cs_base (be64) and flags (be32).
+ * A part of the section begins with what it is (a byte). PART_BLOCKS: a count (be32), and of each block the name of its
+ * RAM (counted string, empty: the last one's), its offset there, pc, cs_base (be64) and flags (be32). PART_ENOUGH: the
+ * guest has stopped, so the destination has better things to do now.
  */
 #include "qemu/osdep.h"
 #include "qapi/error.h"
@@ -23,6 +24,8 @@
 
 #define PAUSE_NS (50 * SCALE_MS) /* from one part to the next */
 #define MAX_BLOCKS (1u << 20)    /* of a part */
+
+enum { PART_BLOCKS, PART_ENOUGH };
 
 static struct {
     bool tell;       /* the next migration has the section */
@@ -45,6 +48,7 @@ static int save_setup(QEMUFile *file, void *opaque)
 {
     section.told_ns = qemu_clock_get_ns(QEMU_CLOCK_REALTIME);
     quasar_watch_begin();
+    qemu_put_byte(file, PART_BLOCKS);
     qemu_put_be32(file, 0);
     return 0;
 }
@@ -56,6 +60,7 @@ static int save_part(QEMUFile *file, void *opaque)
     guint count = MIN(blocks->len, MAX_BLOCKS);
 
     section.told_ns = qemu_clock_get_ns(QEMU_CLOCK_REALTIME);
+    qemu_put_byte(file, PART_BLOCKS);
     qemu_put_be32(file, count);
     for (guint i = 0; i < count; i++) {
         const QuasarBlock *block = &g_array_index(blocks, QuasarBlock, i);
@@ -68,6 +73,12 @@ static int save_part(QEMUFile *file, void *opaque)
         qemu_put_be32(file, block->flags);
     }
     return 1;
+}
+
+static int save_complete(QEMUFile *file, void *opaque)
+{
+    qemu_put_byte(file, PART_ENOUGH);
+    return 0;
 }
 
 static void save_cleanup(void *opaque)
@@ -91,7 +102,7 @@ static bool load_block(QEMUFile *file, QuasarBlock *block)
         ((block->pc ^ block->offset) & ~TARGET_PAGE_MASK) == 0 && !qemu_file_get_error(file);
 }
 
-static int load_part(QEMUFile *file, void *opaque, int version)
+static int load_blocks(QEMUFile *file)
 {
     uint32_t count = qemu_get_be32(file);
     GArray *blocks = g_array_new(false, false, sizeof(QuasarBlock));
@@ -109,11 +120,25 @@ static int load_part(QEMUFile *file, void *opaque, int version)
     return 0;
 }
 
+static int load_part(QEMUFile *file, void *opaque, int version)
+{
+    switch (qemu_get_byte(file)) {
+    case PART_BLOCKS:
+        return load_blocks(file);
+    case PART_ENOUGH:
+        quasar_ahead_stop();
+        return 0;
+    default:
+        return -EINVAL;
+    }
+}
+
 static const SaveVMHandlers handlers = {
     .is_active = is_active,
     .is_active_iterate = has_news,
     .save_setup = save_setup,
     .save_live_iterate = save_part,
+    .save_live_complete_precopy = save_complete,
     .save_cleanup = save_cleanup,
     .load_state = load_part,
 };

@@ -47,6 +47,9 @@ extern QuasarAheadFigures quasar_ahead_figures;
 /* In place of get_page_addr_code_hostp(), for that one. Leaves the translation when the address is on another page. */
 tb_page_addr_t quasar_ahead_page(target_ulong address, void **host);
 
+/* No more is translated of what is queued. */
+void quasar_ahead_stop(void);
+
 /*
  * Whether what has been translated is all ahead of the guest, and stale parts of it go when the guest begins to run: then nothing
  * has to be flushed because RAM was loaded.
