@@ -123,9 +123,9 @@ node_emulator_version(Driver *driver, GError **error)
     return probe ? emulator_probe_version(probe) : 0;
 }
 
-// Each machine by its versioned name and, when it has one, by its alias; q35 first.
+// Each machine by its versioned name and, when it has one, by its alias; the default first.
 static GArray *
-node_machines(const EmulatorProbe *probe)
+node_machines(const EmulatorArch *arch, const EmulatorProbe *probe)
 {
     GArray *machines = g_array_new(FALSE, TRUE, sizeof(CapabilitiesMachine));
 
@@ -137,7 +137,7 @@ node_machines(const EmulatorProbe *probe)
             continue;
         const CapabilitiesMachine alias = {
             .name = machine->alias, .canonical = machine->name, .max_cpus = machine->max_cpus};
-        if (strcmp(machine->alias, "q35") == 0)
+        if (strcmp(machine->alias, arch->machine) == 0)
             g_array_prepend_val(machines, alias);
         else
             g_array_append_val(machines, alias);
@@ -155,12 +155,13 @@ typedef struct {
 static void
 node_add_guest(NodeGuests *node, const EmulatorArch *arch, EmulatorProbe *probe, gboolean kvm)
 {
-    GArray *machines = node_machines(probe);
+    GArray *machines = node_machines(arch, probe);
     const CapabilitiesGuest guest = {
         .arch = arch->name,
         .wordsize = arch->wordsize,
         .emulator = probe->path,
-        .has_kvm = kvm,
+        .has_kvm = kvm && arch->pc,
+        .has_acpi = arch->pc,
         .machines = (const CapabilitiesMachine *) machines->data,
         .n_machines = machines->len,
     };
@@ -259,17 +260,41 @@ node_named_models(const EmulatorProbe *probe)
     return models;
 }
 
+// Those that concern guests of this kind.
 static DomainCapabilitiesPatch *
-node_patches(const EmulatorProbe *probe)
+node_patches(const EmulatorProbe *probe, gboolean pc, gsize *count)
 {
     DomainCapabilitiesPatch *patches = g_new0(DomainCapabilitiesPatch, emulator_n_cures);
 
+    *count = 0;
     for (gsize i = 0; i < emulator_n_cures; i++) {
-        patches[i].name = emulator_cures[i].patch;
-        patches[i].present = emulator_traits_is_cured(probe->traits, &emulator_cures[i]);
-        patches[i].without = emulator_cures[i].without;
+        const EmulatorCure *cure = &emulator_cures[i];
+        if (pc ? cure->not_pc : cure->only_pc)
+            continue;
+        patches[(*count)++] = (DomainCapabilitiesPatch){
+            .name = cure->patch,
+            .present = emulator_traits_is_cured(probe->traits, cure),
+            .without = cure->without,
+        };
     }
     return patches;
+}
+
+static gboolean
+check_arch(const EmulatorProbe *probe, const char *arch, GError **error)
+{
+    if (arch && emulator_arch_serves(probe->arch, arch))
+        return TRUE;
+    return check_wanted("architecture", arch, probe->arch, error);
+}
+
+static gboolean
+check_type(Driver *driver, const EmulatorArch *arch, const char *virt_type, GError **error)
+{
+    const gboolean kvm = g_strcmp0(virt_type, "kvm") == 0 && (!arch || arch->pc);
+
+    return kvm ? process_kvm_usable(driver, error)
+               : check_wanted("virtualization type", virt_type, "qemu", error);
 }
 
 char *
@@ -282,29 +307,32 @@ node_domain_capabilities(Driver *driver, const char *emulator, const char *arch,
         return NULL;
     }
     g_autoptr(EmulatorProbe) probe = node_probe(driver, emulator, arch, error);
-    const gboolean kvm = g_strcmp0(virt_type, "kvm") == 0;
-
-    if (!probe || !check_wanted("architecture", arch, probe->arch, error) ||
-        !(kvm ? process_kvm_usable(driver, error)
-              : check_wanted("virtualization type", virt_type, "qemu", error)))
+    if (!probe || !check_arch(probe, arch, error))
         return NULL;
-    const char *canonical = emulator_probe_machine(probe, machine ? machine : "q35");
+    const EmulatorArch *known = emulator_arch_find(arch ? arch : probe->arch);
+    if (!check_type(driver, known, virt_type, error))
+        return NULL;
+    const char *wanted = machine ? machine : known ? known->machine : "none";
+    const char *canonical = emulator_probe_machine(probe, wanted);
     if (!canonical) {
-        quasar_set_error(error, VIR_ERR_INVALID_ARG, "machine '%s' is not supported by emulator '%s'",
-                         machine ? machine : "q35", probe->path);
+        quasar_set_error(error, VIR_ERR_INVALID_ARG, "machine '%s' is not supported by emulator '%s'", wanted,
+                         probe->path);
         return NULL;
     }
+    const gboolean pc = !known || known->pc;
+    gsize n_patches;
     g_autoptr(GPtrArray) models = node_named_models(probe);
-    g_autofree DomainCapabilitiesPatch *patches = node_patches(probe);
+    g_autofree DomainCapabilitiesPatch *patches = node_patches(probe, pc, &n_patches);
     DomainCapabilities capabilities = {
         .emulator = probe->path,
-        .virt_type = kvm ? "kvm" : "qemu",
+        .virt_type = virt_type ? virt_type : "qemu",
         .machine = canonical,
-        .arch = probe->arch,
+        .arch = arch ? arch : probe->arch,
+        .pc = pc,
         .cpu_models = (const char *const *) models->pdata,
         .n_cpu_models = models->len,
         .patches = patches,
-        .n_patches = emulator_n_cures,
+        .n_patches = n_patches,
     };
     for (guint i = 0; i < probe->machines->len; i++) {
         const EmulatorMachine *one = g_ptr_array_index(probe->machines, i);

@@ -6,6 +6,7 @@
 #include "driver/process.h"
 #include "driver/process_images.h"
 #include "emulator/access.h"
+#include "emulator/arch.h"
 #include "emulator/bundled.h"
 #include "emulator/image.h"
 
@@ -142,9 +143,15 @@ process_kvm_usable(const Driver *driver, GError **error)
 }
 
 static gboolean
-check_virt_type(const Driver *driver, const DomainDef *def, GError **error)
+check_virt_type(const Driver *driver, const DomainDef *def, const EmulatorArch *arch, GError **error)
 {
     g_autoptr(GError) problem = NULL;
+    if (def->virt_type == DOMAIN_VIRT_KVM && arch && !arch->pc)
+        return quasar_set_error(
+            error, VIR_ERR_CONFIG_UNSUPPORTED,
+            "domain '%s' is of type 'kvm', which guests of arch '%s' cannot be here; <domain "
+            "type='qemu'> is emulated on any host",
+            def->name, arch->name);
     if (def->virt_type != DOMAIN_VIRT_KVM || process_kvm_usable(driver, &problem))
         return TRUE;
     quasar_set_error(error, VIR_ERR_CONFIG_UNSUPPORTED,
@@ -158,12 +165,16 @@ gboolean
 process_assign(Driver *driver, DomainDef *def, GError **error)
 {
     g_autoptr(EmulatorProbe) probe = process_probe(driver, def, error);
-    if (!probe || !check_virt_type(driver, def, error) || !assign_images(driver, def, error))
+    if (!probe)
+        return FALSE;
+    const char *arch = def->arch && emulator_arch_serves(probe->arch, def->arch) ? def->arch : probe->arch;
+    const EmulatorArch *known = emulator_arch_find(arch);
+    if (!check_virt_type(driver, def, known, error) || !assign_images(driver, def, error))
         return FALSE;
     MachineChoice choice = {.probe = probe, .tcg = def->virt_type == DOMAIN_VIRT_QEMU};
-    const DomainDefaults defaults = {.arch = probe->arch,
+    const DomainDefaults defaults = {.arch = arch,
                                      .emulator = probe->path,
-                                     .default_machine = "q35",
+                                     .default_machine = known ? known->machine : NULL,
                                      .canonical_machine = canonical_machine,
                                      .opaque = &choice,
                                      .vhost = emulator_traits_serves_vhost(probe->traits)};

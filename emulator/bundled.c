@@ -53,12 +53,12 @@ emulator_default(const char *arch, GError **error)
     const char *path = known ? default_of_target(known->target) : NULL;
     if (!known)
         quasar_set_error(error, VIR_ERR_CONFIG_UNSUPPORTED,
-                         "guests of arch '%s' are not supported: x86_64 and i686 are", arch);
+                         "guests of arch '%s' are not supported: x86_64, i686, ppc64 and ppc64le are", arch);
     else if (!path)
         quasar_set_error(
             error, VIR_ERR_CONFIG_UNSUPPORTED,
             "there is no emulator for guests of arch '%s' here: build Quasar's (make emulator-%s) "
             "or install the distribution's qemu-system-%s",
-            arch, known->target, known->target);
+            arch, known->build, known->target);
     return path;
 }

@@ -6,8 +6,7 @@
 
 #include "base/error.h"
 #include "emulator/devices.h"
-
-#define RAM_ID "pc.ram"
+#include "xml/domain_board.h"
 
 // An own comma ends a value of the emulator's option syntax, two are one.
 static char *
@@ -55,6 +54,13 @@ emulator_ram_kib(guint64 memory_kib, gboolean tcg, gboolean loses_tcg_stores)
     return tcg && loses_tcg_stores && kib % word_of_pages == 0 ? kib + granule : kib;
 }
 
+// As the machine itself calls the block when it has no back end.
+static const char *
+ram_id(const DomainDef *def)
+{
+    return domain_def_board(def) == DOMAIN_BOARD_PSERIES ? "ppc_spapr.ram" : "pc.ram";
+}
+
 static const DomainTimer *
 find_timer(const DomainDef *def, const char *name)
 {
@@ -91,8 +97,8 @@ static void
 add_machine(GPtrArray *argv, const DomainDef *def)
 {
     g_autoptr(GString) machine = g_string_new(def->machine);
-    g_string_append(machine, ",usb=off,dump-guest-core=off,memory-backend=" RAM_ID);
-    if (!def->acpi)
+    g_string_append_printf(machine, ",usb=off,dump-guest-core=off,memory-backend=%s", ram_id(def));
+    if (!def->acpi && domain_def_board(def) != DOMAIN_BOARD_PSERIES)
         g_string_append(machine, ",acpi=off");
     if (timer_is(def, "hpet", TRISTATE_OFF))
         g_string_append(machine, ",hpet=off");
@@ -145,15 +151,16 @@ add_cpu(GPtrArray *argv, const DomainDef *def, GError **error)
 static void
 add_ram_and_smp(GPtrArray *argv, const DomainDef *def, const EmulatorRun *run)
 {
-    gboolean tcg = def->virt_type == DOMAIN_VIRT_QEMU;
-    guint64 kib = run->ram_kib ? run->ram_kib : emulator_ram_kib(def->memory_kib, tcg, run->loses_tcg_stores);
+    // A pseries has whole blocks and nothing more: what loses stores there does not move live.
+    gboolean sparable = def->virt_type == DOMAIN_VIRT_QEMU && domain_def_board(def) != DOMAIN_BOARD_PSERIES;
+    guint64 kib =
+        run->ram_kib ? run->ram_kib : emulator_ram_kib(def->memory_kib, sparable, run->loses_tcg_stores);
     add_formatted(argv, "-m", "size=%" G_GUINT64_FORMAT "k", kib);
-    // The block's name in the migration stream is "pc.ram", not the object's path, as it is without a
-    // backend.
+    // The block's name in the migration stream is this id, not the object's path, as it is without a backend.
     add_formatted(argv, "-object",
-                  "memory-backend-memfd,id=" RAM_ID
-                  ",x-use-canonical-path-for-ramblock-id=off,share=on,size=%" G_GUINT64_FORMAT,
-                  kib * 1024);
+                  "memory-backend-memfd,id=%s,x-use-canonical-path-for-ramblock-id=off,share=on,"
+                  "size=%" G_GUINT64_FORMAT,
+                  ram_id(def), kib * 1024);
     const DomainCpu *cpu = &def->cpu;
     gboolean topology = cpu->sockets || cpu->dies || cpu->cores || cpu->threads;
     guint sockets = topology ? MAX(cpu->sockets, 1) : def->max_vcpus;

@@ -9,6 +9,7 @@
 #include "emulator/blockdev.h"
 #include "emulator/command.h"
 #include "emulator/nic.h"
+#include "xml/domain_board.h"
 
 // Theory of operation. Devices are given as JSON, in which no text of the definition can end a value. Every
 // device says its bus and address: what the guest sees must not depend on the order of options or on the
@@ -19,6 +20,7 @@ struct Builder {
     const DomainDef *def;
     const char *directory;
     GPtrArray *argv;
+    DomainBoard board;
     gboolean pcie;
 };
 
@@ -163,7 +165,7 @@ add_controller(Builder *b, const DomainController *controller, GError **error)
             return TRUE;
         return unsupported(error, "element <controller>: only q35's own sata controller is supported");
     case DOMAIN_CONTROLLER_IDE:
-        if (chipset && !b->pcie)
+        if (chipset && b->board == DOMAIN_BOARD_I440FX)
             return TRUE;
         return unsupported(error, "element <controller>: only i440fx's own ide controller is supported");
     }
@@ -318,6 +320,9 @@ add_interface(Builder *b, guint index, GError **error)
     const EmulatorNic *nic = emulator_nic_find(interface->model);
     if (!nic)
         return unsupported(error, "element <interface>: model '%s' is not supported", interface->model);
+    if (nic->pc && b->board == DOMAIN_BOARD_PSERIES)
+        return unsupported(error, "element <interface>: machine '%s' has no model '%s'", b->def->machine,
+                           interface->model);
     gboolean virtio = g_str_equal(nic->model, "virtio");
     if (interface->mtu && !virtio)
         return unsupported(error, "element <mtu>: only virtio NICs can have it");
@@ -338,14 +343,29 @@ add_interface(Builder *b, guint index, GError **error)
     set_boot_index(device, boot);
     // The option ROM is a file of the host's, and its size is part of what both ends of a move must agree on:
     // only a NIC that the guest starts from gets it.
-    if (!boot)
+    if (!boot || b->board == DOMAIN_BOARD_PSERIES)
         set_text(device, "romfile", "");
     return add_pci(b, device, &interface->info, error);
+}
+
+static void
+add_terminal(Builder *b, const DomainChardev *serial)
+{
+    g_autofree char *chardev = emulator_chardev(serial->info.alias);
+    add(b, "-chardev", g_strdup_printf("pty,id=%s", chardev));
+    json_t *device = device_new("spapr-vty", serial->info.alias);
+    set_text(device, "chardev", chardev);
+    json_object_set_new(device, "reg", json_integer(serial->info.address.reg));
+    add_json(b, "-device", device);
 }
 
 static gboolean
 add_serial(Builder *b, const DomainChardev *serial, GError **error)
 {
+    if (b->board == DOMAIN_BOARD_PSERIES) {
+        add_terminal(b, serial);
+        return TRUE;
+    }
     if (g_strcmp0(serial->target_type, "isa-serial") != 0 || serial->target_port > 3)
         return unsupported(error, "element <serial>: only isa-serial ports 0 to 3 are supported");
     g_autofree char *chardev = emulator_chardev(serial->info.alias);
@@ -393,8 +413,9 @@ add_rng(Builder *b, const DomainRng *rng, GError **error)
 gboolean
 emulator_devices(GPtrArray *argv, const DomainDef *def, const char *directory, GError **error)
 {
+    const DomainBoard board = domain_def_board(def);
     Builder builder = {
-        .def = def, .directory = directory, .argv = argv, .pcie = strstr(def->machine, "q35") != NULL};
+        .def = def, .directory = directory, .argv = argv, .board = board, .pcie = board == DOMAIN_BOARD_Q35};
     Builder *b = &builder;
     if (!add_controllers(b, TRUE, error) || !add_controllers(b, FALSE, error))
         return FALSE;

@@ -7,11 +7,14 @@
 #include "base/error.h"
 #include "emulator/image.h"
 #include "emulator/nic.h"
+#include "xml/domain_board.h"
 
-// Source: the file names are QEMU's, of the PC machines.
+// Source: the file names are QEMU's. Of the PC machines:
 #define BIOS       "bios-256k.bin"
 #define VAPIC      "kvmvapic.bin"
 #define LINUX_BOOT "linuxboot_dma.bin"
+// Of pseries, which takes a kernel without a program of the firmware's.
+#define SLOF "slof.bin"
 
 static json_t *
 describe_path(const char *path, const char *cache_directory)
@@ -37,6 +40,10 @@ json_t *
 emulator_firmware_describe(const char *const *directories, const DomainDef *def, const char *cache_directory)
 {
     json_t *files = json_object();
+    if (domain_def_board(def) == DOMAIN_BOARD_PSERIES) {
+        describe_file(files, directories, SLOF, cache_directory);
+        return files;
+    }
     describe_file(files, directories, BIOS, cache_directory);
     describe_file(files, directories, VAPIC, cache_directory);
     if (def->kernel)

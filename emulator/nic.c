@@ -6,9 +6,9 @@
 
 // Source: the names are QEMU's.
 static const EmulatorNic nics[] = {
-    {"virtio", "virtio-net-pci", "efi-virtio.rom"}, {"e1000", "e1000", "efi-e1000.rom"},
-    {"e1000e", "e1000e", "efi-e1000e.rom"},         {"rtl8139", "rtl8139", "efi-rtl8139.rom"},
-    {"vmxnet3", "vmxnet3", "efi-vmxnet3.rom"},
+    {"virtio", "virtio-net-pci", "efi-virtio.rom", FALSE}, {"e1000", "e1000", "efi-e1000.rom", FALSE},
+    {"e1000e", "e1000e", "efi-e1000e.rom", TRUE},          {"rtl8139", "rtl8139", "efi-rtl8139.rom", FALSE},
+    {"vmxnet3", "vmxnet3", "efi-vmxnet3.rom", TRUE},
 };
 
 const EmulatorNic *

@@ -117,6 +117,8 @@ take_machines(EmulatorProbe *probe, json_t *list)
     }
 }
 
+// Of PowerPC those that the machines of ours can have, in libvirt's capitals, which the emulator takes as
+// well.
 static void
 take_cpu_models(EmulatorProbe *probe, const char *target, json_t *list)
 {
@@ -131,7 +133,10 @@ take_cpu_models(EmulatorProbe *probe, const char *target, json_t *list)
         gsize length = strlen(name);
         if (g_str_has_suffix(name, suffix))
             length -= strlen(suffix);
-        g_ptr_array_add(probe->cpu_models, g_strndup(name, length));
+        if (!g_str_has_prefix(target, "ppc"))
+            g_ptr_array_add(probe->cpu_models, g_strndup(name, length));
+        else if (g_str_has_prefix(name, "power"))
+            g_ptr_array_add(probe->cpu_models, g_ascii_strup(name, -1));
     }
 }
 

@@ -22,11 +22,11 @@ struct EmulatorProbe {
     char *path;
     gint64 mtime_ns;
     gint64 size;
-    char *arch; // of its guests: x86_64, i686 (emulator/arch.h); another's by the emulator's own name
+    char *arch; // of its guests: x86_64, i686, ppc64 (emulator/arch.h); another's by the emulator's own name
     guint major, minor, micro;
     char *package;         // the distribution's own version, "" when none
     GPtrArray *machines;   // EmulatorMachine
-    GPtrArray *cpu_models; // char *, as -cpu takes them, without "-x86_64-cpu"
+    GPtrArray *cpu_models; // char *, as -cpu takes them, without "-x86_64-cpu"; libvirt's POWER9
     char **directories;    // where it looks for firmware, in this order; empty: not told
     EmulatorTraits *traits;
     gboolean loses_tcg_stores; // emulator_traits_loses_stores(traits)

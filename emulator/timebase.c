@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "xml/domain_board.h"
 
 #define NTP_PPM 500 // what it corrects at most
 #define CURE    "the machines whose names hold 'quasar' do not have that fault"
@@ -24,10 +25,24 @@ rates_agree(guint64 source_hz, guint64 destination_hz)
     return !source_hz || !destination_hz || apart <= source_hz / 1000000 * NTP_PPM;
 }
 
+// Of an emulator without the cure at the source it goes off at once, as its register says 0, and is set anew.
+static gboolean
+timer_goes_on(const EmulatorTraits *destination, GError **error)
+{
+    return emulator_traits_keeps_decrementer(destination) ||
+           quasar_set_error(error, VIR_ERR_OPERATION_UNSUPPORTED,
+                            "the destination's emulator (QEMU %u) does not start an emulated PowerPC guest's "
+                            "timer again, so the guest would stand still; Quasar's own does (make "
+                            "emulator-ppc)",
+                            destination->major);
+}
+
 gboolean
 emulator_time_agrees(const EmulatorTraits *source, const EmulatorTraits *destination, const DomainDef *def,
                      gboolean unsafe, GError **error)
 {
+    if (def->virt_type == DOMAIN_VIRT_QEMU && domain_def_board(def) == DOMAIN_BOARD_PSERIES)
+        return timer_goes_on(destination, error);
     if (def->virt_type != DOMAIN_VIRT_QEMU || is_steady(source, destination, def->machine))
         return TRUE;
     if (!g_str_equal(source->arch, destination->arch))

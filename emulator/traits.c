@@ -12,10 +12,11 @@
 
 // The bundled emulator has an object type for each of its patches, quasar-patch-NAME, and one that tells
 // where it runs, quasar-host-ARCH-ORDER-PAGESIZE (emulator/patches/room/host.c).
-#define PATCH            "quasar-patch-"
-#define HOST             "quasar-host-"
-#define WORD_KIB         256 // of pages, of which a dirty bitmap's word tells
-#define FIRST_TRUE_MAJOR 9
+#define PATCH               "quasar-patch-"
+#define HOST                "quasar-host-"
+#define WORD_KIB            256 // of pages, of which a dirty bitmap's word tells
+#define FIRST_TRUE_MAJOR    9
+#define FIRST_KEEPING_MAJOR 9 // 8.1, in whole numbers
 
 void
 emulator_traits_free(EmulatorTraits *traits)
@@ -155,14 +156,18 @@ emulator_traits_has_patch(const EmulatorTraits *traits, const char *name)
 }
 
 const EmulatorCure emulator_cures[] = {
-    {"true-dirty-tracking", "emulated guests get 8 KiB more memory, as others lose stores in a live move"},
+    {"true-dirty-tracking", "emulated guests get 8 KiB more memory, as others lose stores in a live move",
+     .only_pc = TRUE},
+    {"true-dirty-tracking", "no emulated guest moves live, as it would lose stores", .not_pc = TRUE},
     {"host-byte-order", "no guest moves to or from a host of the other byte order"},
     {"host-page-size", "no guest moves to or from a host of another page size"},
-    {"guest-time", "an emulated guest moves between hosts of one architecture and clock rate only"},
-    {"rtc-timers", "alarms of a guest's RTC stay in the time of the host that it came from"},
+    {"guest-time", "an emulated guest moves between hosts of one architecture and clock rate only",
+     .only_pc = TRUE},
+    {"rtc-timers", "alarms of a guest's RTC stay in the time of the host that it came from", .only_pc = TRUE},
+    {"decrementer", "no emulated guest can move here, as its timer would not go on", .not_pc = TRUE},
     {"vhost-interrupts", "virtio NICs have no offloads, and a move may lose frames of a flood"},
     {"vhost-features", "virtio NICs have no offloads, or one might stay silent after a move"},
-    {"translate-ahead", "an emulated guest is slow for a moment after a move"},
+    {"translate-ahead", "an emulated guest is slow for a moment after a move", .only_pc = TRUE},
 };
 const gsize emulator_n_cures = G_N_ELEMENTS(emulator_cures);
 
@@ -171,6 +176,8 @@ emulator_traits_is_cured(const EmulatorTraits *traits, const EmulatorCure *cure)
 {
     if (g_str_equal(cure->patch, "true-dirty-tracking"))
         return !emulator_traits_loses_stores(traits);
+    if (g_str_equal(cure->patch, "decrementer"))
+        return emulator_traits_keeps_decrementer(traits);
     return emulator_traits_has_patch(traits, cure->patch);
 }
 
@@ -178,6 +185,12 @@ gboolean
 emulator_traits_loses_stores(const EmulatorTraits *traits)
 {
     return traits->major < FIRST_TRUE_MAJOR && !emulator_traits_has_patch(traits, "true-dirty-tracking");
+}
+
+gboolean
+emulator_traits_keeps_decrementer(const EmulatorTraits *traits)
+{
+    return traits->major >= FIRST_KEEPING_MAJOR || emulator_traits_has_patch(traits, "decrementer");
 }
 
 gboolean

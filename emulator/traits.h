@@ -40,6 +40,8 @@ typedef struct EmulatorCure EmulatorCure;
 struct EmulatorCure {
     const char *patch;
     const char *without;
+    gboolean not_pc;  // it does not concern guests that are PCs,
+    gboolean only_pc; // or others
 };
 extern const EmulatorCure emulator_cures[];
 extern const gsize emulator_n_cures;
@@ -49,6 +51,10 @@ gboolean emulator_traits_is_cured(const EmulatorTraits *traits, const EmulatorCu
 // Whether TCG's dirty tracking loses guest stores on the RAM sizes that are multiples of 256 KiB: version
 // below 9.0 without our patch (19 of 64 moves broke the guest).
 gboolean emulator_traits_loses_stores(const EmulatorTraits *traits);
+
+// Whether an emulated PowerPC guest that arrives finds its timer running: from version 8.1, of which only 9
+// can be told here, or with our patch.
+gboolean emulator_traits_keeps_decrementer(const EmulatorTraits *traits);
 
 // Whether an emulated guest's network interface may be vhost-user's: before 8.0 it ends the emulator without
 // our patch, and of later ones none has been tried.

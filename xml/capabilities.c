@@ -105,11 +105,11 @@ format_domain_type(Writer *writer, const char *type)
 }
 
 static void
-format_guest_features(Writer *writer)
+format_guest_features(Writer *writer, gboolean acpi)
 {
     static const char *const toggled[] = {"acpi", "apic"};
     writer_begin(writer, "features");
-    for (gsize i = 0; i < G_N_ELEMENTS(toggled); i++) {
+    for (gsize i = 0; acpi && i < G_N_ELEMENTS(toggled); i++) {
         writer_begin(writer, toggled[i]);
         writer_attribute(writer, "default", "on");
         writer_attribute(writer, "toggle", "yes");
@@ -135,7 +135,7 @@ format_guest(Writer *writer, const CapabilitiesGuest *guest)
     if (guest->has_kvm)
         format_domain_type(writer, "kvm");
     writer_end(writer);
-    format_guest_features(writer);
+    format_guest_features(writer, guest->has_acpi);
     writer_end(writer);
 }
 

@@ -13,11 +13,12 @@ struct CapabilitiesMachine {
 
 typedef struct CapabilitiesGuest CapabilitiesGuest;
 struct CapabilitiesGuest {
-    const char *arch; // x86_64
+    const char *arch; // x86_64, ppc64le
     guint wordsize;   // 64
     const char *emulator;
     gboolean has_kvm;
-    const CapabilitiesMachine *machines; // in the order to be shown: q35 first
+    gboolean has_acpi;                   // and an APIC
+    const CapabilitiesMachine *machines; // in the order to be shown: the default first
     gsize n_machines;
 };
 

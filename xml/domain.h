@@ -33,6 +33,7 @@ typedef enum {
     DOMAIN_ADDRESS_DRIVE,
     DOMAIN_ADDRESS_VIRTIO_SERIAL,
     DOMAIN_ADDRESS_USB,
+    DOMAIN_ADDRESS_SPAPR_VIO,
 } DomainAddressType;
 
 typedef struct DomainAddress DomainAddress;
@@ -47,6 +48,7 @@ struct DomainAddress {
     guint target;           // drive
     guint unit;             // drive
     guint port;             // virtio-serial, USB
+    guint reg;              // spapr-vio
 };
 
 // What every device has. `boot_order` is 0 when absent, else from 1.
@@ -119,6 +121,7 @@ struct DomainController {
     char *model_name; // `<model name=>`, as pcie-root-port
     int chassis;      // -1 absent
     int port;         // -1 absent
+    int target_index; // of pseries' PCI host bridges; -1 absent
     DomainDeviceInfo info;
 };
 
@@ -157,8 +160,8 @@ typedef struct DomainChardev DomainChardev;
 struct DomainChardev {
     gboolean console;
     char *source_path;  // the pty's path, NULL when not running
-    char *target_type;  // serial: isa-serial; console: serial or virtio
-    char *target_model; // serial: isa-serial, pci-serial ...
+    char *target_type;  // serial: isa-serial, spapr-vio-serial; console: serial or virtio
+    char *target_model; // serial: isa-serial, spapr-vty
     int target_port;    // -1 until assigned
     DomainDeviceInfo info;
 };
@@ -233,8 +236,8 @@ struct DomainDef {
     guint vcpus;                // current
     guint max_vcpus;
 
-    char *arch;              // x86_64
-    char *machine;           // pc-q35-7.2 after assignment
+    char *arch;              // x86_64, i686, ppc64, ppc64le
+    char *machine;           // pc-q35-7.2, pseries-7.2 after assignment
     GPtrArray *boot_devices; // char *: hd, cdrom, network, fd
     char *kernel;
     char *initrd;

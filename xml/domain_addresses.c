@@ -15,13 +15,17 @@ enum {
     FREE_ROOT_PORTS = 4,
     FIRST_ROOT_PORT_SLOT = 2,
     LAST_ROOT_PORT_SLOT = 0x1d,
-    FIRST_PCI_SLOT = 3,
+    FIRST_PCI_SLOT = 3, // after what an i440fx has, and a display
+    FIRST_PSERIES_SLOT = 1,
+    FIRST_VTY = 0x30000000,
+    VIO_STEP = 0x1000,
     LAST_CONTROLLER = 255,
 };
 
 typedef struct Assignment Assignment;
 struct Assignment {
     DomainDef *def;
+    DomainBoard board;
     gboolean pcie;
     guint8 used[256][32];   // bus, slot: a bit for each function
     gboolean port_slot[32]; // a slot of bus 0 whose functions are root ports
@@ -57,7 +61,7 @@ ensure_controller(DomainDef *def, DomainControllerType type, int index, const ch
     controller->type = type;
     controller->index = index;
     controller->model = g_strdup(model);
-    controller->chassis = controller->port = -1;
+    controller->chassis = controller->port = controller->target_index = -1;
     g_ptr_array_add(def->controllers, controller);
     return controller;
 }
@@ -94,12 +98,24 @@ set_pci(DomainAddress *address, guint bus, guint slot, guint function)
     address->function = function;
 }
 
+static void
+add_host_bridge(DomainDef *def)
+{
+    DomainController *bridge = ensure_controller(def, DOMAIN_CONTROLLER_PCI, 0, "pci-root");
+    if (!bridge->model_name)
+        bridge->model_name = g_strdup("spapr-pci-host-bridge");
+    if (bridge->target_index < 0)
+        bridge->target_index = 0;
+}
+
 // The chipset's own controllers, at the places where the machine has them.
 static void
 add_builtin_controllers(Assignment *a)
 {
     DomainController *storage;
-    if (a->pcie) {
+    if (a->board == DOMAIN_BOARD_PSERIES) {
+        add_host_bridge(a->def);
+    } else if (a->pcie) {
         ensure_controller(a->def, DOMAIN_CONTROLLER_PCI, 0, "pcie-root");
         storage = ensure_controller(a->def, DOMAIN_CONTROLLER_SATA, 0, NULL);
         if (storage->info.address.type == DOMAIN_ADDRESS_NONE)
@@ -176,7 +192,7 @@ reserve_given(Assignment *a, GPtrArray *devices, GError **error)
     a->used[0][0] = 1;
     if (a->pcie)
         a->used[0][0x1f] |= 1 | 1 << 3; // the LPC bridge and the SMBus of the chipset
-    else
+    else if (a->board == DOMAIN_BOARD_I440FX)
         a->used[0][1] |= 1 | 1 << 2 | 1 << 3; // the ISA bridge, its USB and its power management
     for (guint i = 0; i < a->def->controllers->len; i++) {
         DomainController *controller = a->def->controllers->pdata[i];
@@ -276,7 +292,8 @@ place_device(Assignment *a, DomainDeviceInfo *info, GError **error)
         a->used[bus][0] = 1;
         return TRUE;
     }
-    for (guint slot = FIRST_PCI_SLOT; !a->pcie && slot < 32; slot++) {
+    guint first = a->board == DOMAIN_BOARD_PSERIES ? FIRST_PSERIES_SLOT : FIRST_PCI_SLOT;
+    for (guint slot = first; !a->pcie && slot < 32; slot++) {
         if (a->used[0][slot])
             continue;
         set_pci(&info->address, 0, slot, 0);
@@ -316,7 +333,7 @@ assign_drives(Assignment *a, GError **error)
         if (disk->bus == DOMAIN_BUS_VIRTIO)
             continue;
         guint index = domain_disk_index(disk->target), limit = a->pcie ? 6 : 4;
-        if (disk->bus != (a->pcie ? DOMAIN_BUS_SATA : DOMAIN_BUS_IDE))
+        if (a->board == DOMAIN_BOARD_PSERIES || disk->bus != (a->pcie ? DOMAIN_BUS_SATA : DOMAIN_BUS_IDE))
             return quasar_set_error(error, VIR_ERR_CONFIG_UNSUPPORTED,
                                     "element <target>: this machine has no bus '%s'",
                                     domain_disk_bus_name(disk->bus));
@@ -339,16 +356,57 @@ compare_controllers(gconstpointer left, gconstpointer right)
     return a->type != b->type ? (gint) a->type - (gint) b->type : a->index - b->index;
 }
 
+static gboolean
+vio_is_used(const DomainDef *def, const DomainChardev *by_other, guint reg)
+{
+    for (guint i = 0; i < def->serials->len; i++) {
+        const DomainChardev *serial = def->serials->pdata[i];
+        if (serial != by_other && serial->info.address.type == DOMAIN_ADDRESS_SPAPR_VIO &&
+            serial->info.address.reg == reg)
+            return TRUE;
+    }
+    return FALSE;
+}
+
+// Virtual terminals are on a bus of their own. The first console is the first one's other name.
+static gboolean
+assign_terminals(Assignment *a, GError **error)
+{
+    for (guint i = 0; i < a->def->serials->len; i++) {
+        DomainChardev *serial = a->def->serials->pdata[i];
+        DomainAddress *address = &serial->info.address;
+        guint reg = FIRST_VTY;
+        if (strcmp(serial->target_type, "spapr-vio-serial") != 0)
+            return quasar_set_error(error, VIR_ERR_CONFIG_UNSUPPORTED,
+                                    "element <serial>: machine '%s' has no %s, only spapr-vio-serial",
+                                    a->def->machine, serial->target_type);
+        while (vio_is_used(a->def, serial, reg))
+            reg += VIO_STEP;
+        if (address->type == DOMAIN_ADDRESS_NONE)
+            *address = (DomainAddress){.type = DOMAIN_ADDRESS_SPAPR_VIO, .reg = reg};
+        if (address->type != DOMAIN_ADDRESS_SPAPR_VIO || vio_is_used(a->def, serial, address->reg))
+            return quasar_set_error(error, VIR_ERR_XML_ERROR, "%s",
+                                    "element <address>: a <serial> of this machine needs type='spapr-vio' "
+                                    "and a reg of its own");
+    }
+    DomainChardev *console = a->def->consoles->len > 0 ? a->def->consoles->pdata[0] : NULL;
+    if (console && a->def->serials->len > 0 && strcmp(console->target_type, "serial") == 0)
+        console->info.address = ((DomainChardev *) a->def->serials->pdata[0])->info.address;
+    return TRUE;
+}
+
 gboolean
-domain_assign_addresses(DomainDef *def, gboolean pcie, GError **error)
+domain_assign_addresses(DomainDef *def, DomainBoard board, GError **error)
 {
     g_autofree Assignment *a = g_new0(Assignment, 1);
     a->def = def;
-    a->pcie = pcie;
+    a->board = board;
+    a->pcie = board == DOMAIN_BOARD_Q35;
     if (!number_controllers(def, error))
         return FALSE;
     add_builtin_controllers(a);
-    if (!assign_pci(a, error) || !assign_drives(a, error))
+    if (!assign_pci(a, error) || !assign_drives(a, error) ||
+        (board == DOMAIN_BOARD_PSERIES && !assign_terminals(a, error)))
         return FALSE;
     g_ptr_array_sort(def->controllers, compare_controllers);
     return TRUE;

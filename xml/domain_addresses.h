@@ -2,12 +2,12 @@
 // Where each device of a guest is; a part of domain_def_assign().
 #pragma once
 
-#include "xml/domain.h"
+#include "xml/domain_board.h"
 
-// Gives each controller its number and each device its place; adds the controllers that this takes. `pcie`:
-// the machine is a q35, else an i440fx. VIR_ERR_XML_ERROR and VIR_ERR_CONFIG_UNSUPPORTED when places collide,
+// Gives each controller its number and each device its place; adds the controllers that this takes.
+// VIR_ERR_XML_ERROR and VIR_ERR_CONFIG_UNSUPPORTED when places collide,
 // do not exist or are too few.
-gboolean domain_assign_addresses(DomainDef *def, gboolean pcie, GError **error);
+gboolean domain_assign_addresses(DomainDef *def, DomainBoard board, GError **error);
 
 // 0 for "vda", 26 for "vdaa".
 guint domain_disk_index(const char *target);

@@ -72,7 +72,12 @@ topology_fits(const DomainCpu *cpu, guint vcpus)
 static const char *
 basic_model(const char *arch)
 {
-    return strcmp(arch, "x86_64") == 0 ? "qemu64" : strcmp(arch, "i686") == 0 ? "qemu32" : NULL;
+    static const char *const models[][2] = {
+        {"x86_64", "qemu64"}, {"i686", "qemu32"}, {"ppc64", "POWER9"}, {"ppc64le", "POWER9"}};
+    for (gsize i = 0; i < G_N_ELEMENTS(models); i++)
+        if (strcmp(arch, models[i][0]) == 0)
+            return models[i][1];
+    return NULL;
 }
 
 static gboolean
@@ -81,8 +86,9 @@ assign_cpu(DomainDef *def, GError **error)
     DomainCpu *cpu = &def->cpu;
     if (def->virt_type == DOMAIN_VIRT_QEMU && cpu->mode > DOMAIN_CPU_CUSTOM)
         return quasar_set_error(
-            error, VIR_ERR_CONFIG_UNSUPPORTED, "%s",
-            "element <cpu>: an emulated guest needs a named model, such as qemu64, that every host can give");
+            error, VIR_ERR_CONFIG_UNSUPPORTED,
+            "element <cpu>: an emulated guest needs a named model, such as %s, that every host can give",
+            basic_model(def->arch) ? basic_model(def->arch) : "one of 'virsh domcapabilities'");
     if (cpu->mode == DOMAIN_CPU_ABSENT && basic_model(def->arch)) {
         cpu->mode = DOMAIN_CPU_CUSTOM;
         cpu->model = g_strdup(basic_model(def->arch));
@@ -114,8 +120,9 @@ has_boot_order(const DomainDef *def)
 }
 
 static gboolean
-assign_rest(DomainDef *def, GError **error)
+assign_rest(DomainDef *def, DomainBoard board, GError **error)
 {
+    def->memory_kib = domain_board_memory_kib(board, def->memory_kib);
     if (def->current_memory_kib == 0)
         def->current_memory_kib = def->memory_kib;
     if (def->on_poweroff == DOMAIN_LIFECYCLE_DEFAULT)
@@ -235,21 +242,26 @@ add_chardev(GPtrArray *array, gboolean console, const char *type, int port)
 
 // The first serial port and the first console are two names of one thing: each brings the other.
 static void
-assign_chardevs(DomainDef *def)
+assign_chardevs(DomainDef *def, DomainBoard board)
 {
+    gboolean pseries = board == DOMAIN_BOARD_PSERIES;
+    const char *type = pseries ? "spapr-vio-serial" : "isa-serial", *model = pseries ? "spapr-vty" : type;
     if (def->consoles->len > 0 && def->serials->len == 0) {
         DomainChardev *console = def->consoles->pdata[0];
-        if (console->target_type == NULL || strcmp(console->target_type, "serial") == 0)
-            add_chardev(def->serials, FALSE, "isa-serial", 0);
+        if (console->target_type == NULL || strcmp(console->target_type, "serial") == 0) {
+            DomainChardev *serial = add_chardev(def->serials, FALSE, type, 0);
+            if (pseries)
+                serial->info.address = console->info.address;
+        }
     }
     if (def->serials->len > 0 && def->consoles->len == 0)
         add_chardev(def->consoles, TRUE, "serial", 0);
     for (guint i = 0; i < def->serials->len; i++) {
         DomainChardev *serial = def->serials->pdata[i];
         if (serial->target_type == NULL)
-            serial->target_type = g_strdup("isa-serial");
+            serial->target_type = g_strdup(type);
         if (serial->target_model == NULL)
-            serial->target_model = g_strdup("isa-serial");
+            serial->target_model = g_strdup(model);
         if (serial->target_port < 0)
             serial->target_port = (int) i;
     }
@@ -297,8 +309,9 @@ disk_alias(const DomainDisk *disk)
 }
 
 static void
-assign_aliases(DomainDef *def, gboolean pcie)
+assign_aliases(DomainDef *def, DomainBoard board)
 {
+    gboolean pcie = board == DOMAIN_BOARD_Q35;
     for (guint i = 0; i < def->disks->len; i++)
         set_alias(&((DomainDisk *) def->disks->pdata[i])->info, disk_alias(def->disks->pdata[i]));
     for (guint i = 0; i < def->controllers->len; i++)
@@ -320,13 +333,12 @@ assign_aliases(DomainDef *def, gboolean pcie)
 }
 
 static gboolean
-find_chipset(const char *machine, gboolean *pcie, GError **error)
+find_board(const DomainDef *def, DomainBoard *board, GError **error)
 {
-    *pcie = strstr(machine, "q35") != NULL;
-    if (*pcie || strstr(machine, "i440fx") || strcmp(machine, "pc") == 0)
-        return TRUE;
-    return quasar_set_error(error, VIR_ERR_CONFIG_UNSUPPORTED,
-                            "machine '%s' of <os><type> is not supported yet", machine);
+    if (!domain_board_find(def->machine, board))
+        return quasar_set_error(error, VIR_ERR_CONFIG_UNSUPPORTED,
+                                "machine '%s' of <os><type> is not supported yet", def->machine);
+    return domain_board_check(def, *board, error);
 }
 
 // A definition is written to files and to other hosts, and read back with what a run adds to it: images of
@@ -346,16 +358,16 @@ check_size(const DomainDef *def, GError **error)
 gboolean
 domain_def_assign(DomainDef *def, const DomainDefaults *defaults, GError **error)
 {
-    gboolean pcie;
+    DomainBoard board = DOMAIN_BOARD_Q35;
     assign_uuid(def, defaults);
-    if (!assign_machine(def, defaults, error) || !find_chipset(def->machine, &pcie, error) ||
-        !assign_cpu(def, error) || !assign_rest(def, error) || !assign_interfaces(def, defaults, error))
+    if (!assign_machine(def, defaults, error) || !find_board(def, &board, error) || !assign_cpu(def, error) ||
+        !assign_rest(def, board, error) || !assign_interfaces(def, defaults, error))
         return FALSE;
-    assign_chardevs(def);
+    assign_chardevs(def, board);
     if (def->memballoon.model == NULL)
         def->memballoon.model = g_strdup("virtio");
-    if (!domain_assign_addresses(def, pcie, error))
+    if (!domain_assign_addresses(def, board, error))
         return FALSE;
-    assign_aliases(def, pcie);
+    assign_aliases(def, board);
     return check_size(def, error);
 }

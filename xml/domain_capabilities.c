@@ -69,7 +69,7 @@ format_cpu(Writer *writer, const DomainCapabilities *capabilities)
 }
 
 static void
-format_devices(Writer *writer)
+format_devices(Writer *writer, gboolean pc)
 {
     static const char *const absent[] = {"graphics", "video",    "hostdev", "filesystem",
                                          "tpm",      "redirdev", "channel"};
@@ -77,7 +77,10 @@ format_devices(Writer *writer)
     writer_begin(writer, "devices");
     supported(writer, "disk", TRUE);
     VALUES(writer, "diskDevice", "disk", "cdrom");
-    VALUES(writer, "bus", "virtio", "sata", "ide");
+    if (pc)
+        VALUES(writer, "bus", "virtio", "sata", "ide");
+    else
+        VALUES(writer, "bus", "virtio");
     VALUES(writer, "model", "virtio");
     writer_end(writer);
     supported(writer, "rng", TRUE);
@@ -143,7 +146,7 @@ domain_capabilities_format(const DomainCapabilities *capabilities)
     supported(&writer, "memoryBacking", TRUE);
     VALUES(&writer, "sourceType", "memfd");
     writer_end(&writer);
-    format_devices(&writer);
+    format_devices(&writer, capabilities->pc);
     format_features(&writer);
     format_patches(&writer, capabilities);
     writer_end(&writer);

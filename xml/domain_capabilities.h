@@ -20,6 +20,7 @@ typedef struct {
     guint max_vcpus;
     const char *const *cpu_models; // what <cpu mode='custom'> may name
     gsize n_cpu_models;
+    gboolean pc; // sata and ide, beside virtio
     const DomainCapabilitiesPatch *patches;
     gsize n_patches;
 } DomainCapabilities;

@@ -169,7 +169,7 @@ format_pm(Writer *writer, const DomainDef *def)
 static void
 format_address(Writer *writer, const DomainAddress *address)
 {
-    static const char *const types[] = {NULL, "pci", "drive", "virtio-serial", "usb"};
+    static const char *const types[] = {NULL, "pci", "drive", "virtio-serial", "usb", "spapr-vio"};
     if (address->type == DOMAIN_ADDRESS_NONE)
         return;
     writer_begin(writer, "address");
@@ -180,6 +180,11 @@ format_address(Writer *writer, const DomainAddress *address)
         writer_attributef(writer, "slot", "0x%02x", address->slot);
         writer_attributef(writer, "function", "0x%x", address->function);
         writer_attribute(writer, "multifunction", tristate_name(address->multifunction));
+        writer_end(writer);
+        return;
+    }
+    if (address->type == DOMAIN_ADDRESS_SPAPR_VIO) {
+        writer_attributef(writer, "reg", "0x%08x", address->reg);
         writer_end(writer);
         return;
     }
@@ -291,12 +296,14 @@ format_controller(Writer *writer, const DomainController *controller, guint flag
         writer_attribute(writer, "name", controller->model_name);
         writer_end(writer);
     }
-    if (controller->chassis >= 0 || controller->port >= 0) {
+    if (controller->chassis >= 0 || controller->port >= 0 || controller->target_index >= 0) {
         writer_begin(writer, "target");
         if (controller->chassis >= 0)
             writer_attributef(writer, "chassis", "%d", controller->chassis);
         if (controller->port >= 0)
             writer_attributef(writer, "port", "0x%x", controller->port);
+        if (controller->target_index >= 0)
+            writer_attributef(writer, "index", "%d", controller->target_index);
         writer_end(writer);
     }
     format_info(writer, &controller->info, flags);

@@ -24,13 +24,15 @@ parse_pci_address(xmlNode *node, DomainAddress *address, GError **error)
 static gboolean
 parse_address(xmlNode *node, DomainAddress *address, GError **error)
 {
-    static const char *const types[] = {"none", "pci", "drive", "virtio-serial", "usb", NULL};
+    static const char *const types[] = {"none", "pci", "drive", "virtio-serial", "usb", "spapr-vio", NULL};
     guint type = 0;
     if (!node_enum(node, "type", types, &type, error))
         return FALSE;
     address->type = (DomainAddressType) type;
     if (type == DOMAIN_ADDRESS_PCI)
         return parse_pci_address(node, address, error);
+    if (type == DOMAIN_ADDRESS_SPAPR_VIO)
+        return node_uint(node, "reg", &address->reg, error);
     return node_uint(node, "controller", &address->controller, error) &&
            node_uint(node, "bus", &address->bus, error) &&
            node_uint(node, "target", &address->target, error) &&
@@ -217,7 +219,7 @@ parse_controller(xmlNode *device, DomainDef *def, GError **error)
     static const char *const known[] = {"model", "target", "address", "alias", NULL};
     static const char *const attributes[] = {"type", "index", "model", NULL};
     g_autoptr(DomainController) controller = g_new0(DomainController, 1);
-    controller->index = controller->chassis = controller->port = -1;
+    controller->index = controller->chassis = controller->port = controller->target_index = -1;
     guint type = 0;
     if (!parse_known_children(device, known, error) || !parse_known_attributes(device, attributes, error) ||
         !node_enum(device, "type", types, &type, error) ||
@@ -231,7 +233,8 @@ parse_controller(xmlNode *device, DomainDef *def, GError **error)
     xmlNode *target = node_child(device, "target");
     if (target && (!parse_only(target, "hotplug", "on", error) ||
                    !node_int(target, "chassis", &controller->chassis, error) ||
-                   !node_int(target, "port", &controller->port, error)))
+                   !node_int(target, "port", &controller->port, error) ||
+                   !node_int(target, "index", &controller->target_index, error)))
         return FALSE;
     g_ptr_array_add(def->controllers, g_steal_pointer(&controller));
     return TRUE;
@@ -353,7 +356,8 @@ parse_interface(xmlNode *device, DomainDef *def, GError **error)
 static gboolean
 parse_chardev_target(xmlNode *device, DomainChardev *chardev, GError **error)
 {
-    static const char *const serial_types[] = {"isa-serial", NULL};
+    static const char *const serial_types[] = {"isa-serial", "spapr-vio-serial", NULL};
+    static const char *const serial_models[] = {"isa-serial", "spapr-vty", NULL};
     static const char *const console_types[] = {"serial", "virtio", NULL};
     xmlNode *target = node_child(device, "target");
     if (target == NULL)
@@ -365,7 +369,7 @@ parse_chardev_target(xmlNode *device, DomainChardev *chardev, GError **error)
     if (chardev->target_port > 31)
         return node_error(target, error, "attribute 'port' is out of range");
     xmlNode *model = node_child(target, "model");
-    return model == NULL || parse_choice(model, "name", serial_types, &chardev->target_model, error);
+    return model == NULL || parse_choice(model, "name", serial_models, &chardev->target_model, error);
 }
 
 static gboolean

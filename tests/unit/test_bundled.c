@@ -21,6 +21,11 @@ test_names(void **state)
     assert_string_equal(emulator_arch_find("i686")->target, "i386");
     assert_int_equal(emulator_arch_find("i686")->wordsize, 32);
     assert_ptr_equal(emulator_arch_of_target("i386"), emulator_arch_find("i686"));
+    // One emulator has guests of two names.
+    assert_ptr_equal(emulator_arch_of_target("ppc64"), emulator_arch_find("ppc64"));
+    assert_true(emulator_arch_serves("ppc64", "ppc64le") && emulator_arch_serves("ppc64le", "ppc64"));
+    assert_true(emulator_arch_serves("ppc64", "ppc64") && emulator_arch_serves("sparc", "sparc"));
+    assert_false(emulator_arch_serves("x86_64", "i686") || emulator_arch_serves("ppc64", "ppc"));
     // Each of them knows one name only.
     assert_null(emulator_arch_find("i386"));
     assert_null(emulator_arch_of_target("i686"));
@@ -32,9 +37,27 @@ test_named_ones(void **state)
     (void) state;
     g_setenv("QUASAR_EMULATOR", "/nowhere/wide", TRUE);
     g_setenv("QUASAR_EMULATOR_I386", "/nowhere/narrow", TRUE);
+    g_setenv("QUASAR_EMULATOR_PPC64", "/nowhere/power", TRUE);
     assert_string_equal(emulator_default(NULL, NULL), "/nowhere/wide");
     assert_string_equal(emulator_default("x86_64", NULL), "/nowhere/wide");
     assert_string_equal(emulator_default("i686", NULL), "/nowhere/narrow");
+    assert_string_equal(emulator_default("ppc64", NULL), "/nowhere/power");
+    assert_string_equal(emulator_default("ppc64le", NULL), "/nowhere/power");
+}
+
+// Found, or said how to get it.
+static void
+check_found(const char *arch, const char *program, const char *make)
+{
+    g_autoptr(GError) error = NULL;
+    const char *found = emulator_default(arch, &error);
+    if (found) {
+        assert_true(g_str_has_suffix(found, program));
+        assert_true(g_file_test(found, G_FILE_TEST_IS_EXECUTABLE));
+        return;
+    }
+    assert_int_equal(error->code, VIR_ERR_CONFIG_UNSUPPORTED);
+    assert_non_null(strstr(error->message, make));
 }
 
 static void
@@ -44,16 +67,11 @@ test_found_ones(void **state)
     g_autoptr(GError) error = NULL;
     g_unsetenv("QUASAR_EMULATOR");
     g_unsetenv("QUASAR_EMULATOR_I386");
+    g_unsetenv("QUASAR_EMULATOR_PPC64");
     // Its path is told even where nothing is.
     assert_true(g_str_has_suffix(emulator_default(NULL, &error), "x86_64"));
-    const char *narrow = emulator_default("i686", &error);
-    if (narrow) {
-        assert_true(g_str_has_suffix(narrow, "/qemu-system-i386"));
-        assert_true(g_file_test(narrow, G_FILE_TEST_IS_EXECUTABLE));
-        return;
-    }
-    assert_int_equal(error->code, VIR_ERR_CONFIG_UNSUPPORTED);
-    assert_non_null(strstr(error->message, "make emulator-i386"));
+    check_found("i686", "/qemu-system-i386", "make emulator-i386)");
+    check_found("ppc64le", "/qemu-system-ppc64", "make emulator-ppc)");
 }
 
 static void
@@ -61,9 +79,9 @@ test_unknown_one(void **state)
 {
     (void) state;
     g_autoptr(GError) error = NULL;
-    assert_null(emulator_default("ppc64", &error));
+    assert_null(emulator_default("ppc", &error));
     assert_int_equal(error->code, VIR_ERR_CONFIG_UNSUPPORTED);
-    assert_non_null(strstr(error->message, "'ppc64' are not supported"));
+    assert_non_null(strstr(error->message, "'ppc' are not supported: x86_64, i686, ppc64 and ppc64le are"));
 }
 
 int

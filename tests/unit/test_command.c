@@ -17,6 +17,8 @@ static const EmulatorRun run = {.directory = "/run/guest,1", .loses_tcg_stores =
 static char *
 canonical_machine(const char *arch G_GNUC_UNUSED, const char *machine, gpointer opaque G_GNUC_UNUSED)
 {
+    if (strcmp(machine, "pseries") == 0)
+        return g_strdup("pseries-7.2");
     return g_strdup(strcmp(machine, "q35") == 0 ? "pc-q35-7.2" : machine);
 }
 
@@ -33,13 +35,16 @@ define(const char *xml)
 {
     guint8 next = 1;
     g_autoptr(GError) error = NULL;
-    DomainDefaults defaults = {.arch = "x86_64",
-                               .emulator = "/usr/bin/qemu-system-x86_64",
+    DomainDef *def = domain_def_parse(xml, &error);
+    gboolean power = def && def->arch && g_str_has_prefix(def->arch, "ppc64");
+    DomainDefaults defaults = {.arch = power ? def->arch : "x86_64",
+                               .emulator =
+                                   power ? "/usr/bin/qemu-system-ppc64" : "/usr/bin/qemu-system-x86_64",
+                               .default_machine = power ? "pseries" : NULL,
                                .canonical_machine = canonical_machine,
                                .random_bytes = counted_bytes,
                                .opaque = &next,
                                .vhost = TRUE};
-    DomainDef *def = domain_def_parse(xml, &error);
     if (!def || !domain_def_assign(def, &defaults, &error))
         fail_msg("%s", error->message);
     return def;

@@ -100,7 +100,7 @@ test_domain_capabilities(void **state)
     (void) state;
     const char *const models[] = {"qemu64", "Haswell"};
     const DomainCapabilitiesPatch patches[] = {{"one", TRUE, "nothing"}, {"two", FALSE, "time <stands>"}};
-    const DomainCapabilities capabilities = {
+    DomainCapabilities capabilities = {
         .emulator = "/usr/bin/qemu-system-x86_64",
         .virt_type = "qemu",
         .machine = "pc-q35-7.2",
@@ -108,6 +108,7 @@ test_domain_capabilities(void **state)
         .max_vcpus = 288,
         .cpu_models = models,
         .n_cpu_models = 2,
+        .pc = TRUE,
         .patches = patches,
         .n_patches = 2,
     };
@@ -119,6 +120,10 @@ test_domain_capabilities(void **state)
     assert_non_null(strstr(xml, "<graphics supported='no'/>"));
     assert_non_null(strstr(xml, "<backingStoreInput supported='yes'/>"));
     assert_null(strstr(xml, "spice"));
+    assert_non_null(strstr(xml, "<value>sata</value>"));
+    capabilities.pc = FALSE;
+    g_autofree char *other = domain_capabilities_format(&capabilities);
+    assert_null(strstr(other, "sata"));
     assert_non_null(strstr(xml, "<patch name='one' supported='yes'/>"));
     assert_non_null(strstr(xml, "<patch name='two' supported='no'>time &lt;stands&gt;</patch>"));
 }

@@ -108,6 +108,23 @@ test_narrow(void **state)
     assert_true(emulator_probe_has_cpu_model(probe, "qemu32"));
 }
 
+// Its models have libvirt's names, and only those of machines that guests here can have.
+static void
+test_power(void **state)
+{
+    (void) state;
+    const char *named = g_getenv("QUASAR_EMULATOR_PPC64");
+    g_autofree char *path = named ? g_strdup(named) : g_find_program_in_path("qemu-system-ppc64");
+    if (!path)
+        skip();
+    g_autoptr(EmulatorProbe) probe = emulator_probe(path, &user, NULL, NULL);
+    assert_string_equal(probe->arch, "ppc64");
+    assert_true(emulator_probe_has_cpu_model(probe, "POWER9"));
+    assert_false(emulator_probe_has_cpu_model(probe, "power9"));
+    assert_false(emulator_probe_has_cpu_model(probe, "970"));
+    assert_true(g_str_has_prefix(emulator_probe_machine(probe, "pseries"), "pseries-"));
+}
+
 static void
 test_memory_cache(void **state)
 {
@@ -262,13 +279,10 @@ main(void)
         return 77;
     }
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_real),
-        cmocka_unit_test(test_narrow),
-        cmocka_unit_test(test_memory_cache),
-        cmocka_unit_test(test_file_cache),
-        cmocka_unit_test(test_damaged_file_cache),
-        cmocka_unit_test(test_failures),
-        cmocka_unit_test(test_what_the_user_can_open),
+        cmocka_unit_test(test_real),       cmocka_unit_test(test_narrow),
+        cmocka_unit_test(test_power),      cmocka_unit_test(test_memory_cache),
+        cmocka_unit_test(test_file_cache), cmocka_unit_test(test_damaged_file_cache),
+        cmocka_unit_test(test_failures),   cmocka_unit_test(test_what_the_user_can_open),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -21,6 +21,7 @@
 
 #define PLAIN  "pc-q35-7.2"
 #define QUASAR "pc-q35-quasar-7.2"
+#define POWER  "pseries-7.2"
 
 static EmulatorTraits *
 make(guint major, guint64 ram_kib, const char *host, ...)
@@ -192,6 +193,23 @@ test_time_between_rates(void **state)
 #undef HOST
 }
 
+// The time base is the same everywhere, but the timer has to be started again where the guest comes to.
+static void
+test_time_of_power(void **state)
+{
+    (void) state;
+#define TIMER "quasar-patch-decrementer", NULL
+    const guint64 slow = 2596120000, fast = 2598000000;
+    check_time(make(7, 0, X86, TIMER), make(7, 0, S390X, TIMER), POWER, FALSE, NULL);
+    check_time(ticking(make(7, 0, X86, TIMER), slow), ticking(make(7, 0, X86, TIMER), fast), POWER, FALSE,
+               NULL);
+    check_time(make(7, 0, X86, NULL), make(7, 0, X86, TIMER), POWER, FALSE, NULL);
+    check_time(make(7, 0, X86, TIMER), make(9, 0, X86, NULL), POWER, FALSE, NULL);
+    check_time(make(7, 0, X86, TIMER), make(7, 0, X86, ALL), POWER, FALSE, "make emulator-ppc");
+    check_time(make(7, 0, X86, TIMER), make(8, 0, X86, NULL), POWER, TRUE, "(QEMU 8) does not start");
+#undef TIMER
+}
+
 static void
 test_rate_of_this_host(void **state)
 {
@@ -251,8 +269,11 @@ test_cures(void **state)
         missing_ours += !emulator_traits_is_cured(ours, &emulator_cures[i]);
     }
     assert_int_equal(missing, emulator_n_cures);
-    assert_int_equal(missing_later, emulator_n_cures - 1);
-    assert_int_equal(missing_ours, emulator_n_cures - 4);
+    assert_int_equal(missing_later, emulator_n_cures - 3);
+    assert_int_equal(missing_ours, emulator_n_cures - 5);
+    // Each concerns guests of some kind.
+    for (gsize i = 0; i < emulator_n_cures; i++)
+        assert_false(emulator_cures[i].only_pc && emulator_cures[i].not_pc);
 }
 
 static void
@@ -317,6 +338,27 @@ test_firmware(void **state)
     json_object_del(longer, "efi-e1000.rom");
     json_object_set(longer, "bios-256k.bin", json_object_get(here, "bios-256k.bin"));
     refused(here, longer, TRUE, "efi-e1000.rom");
+    test_directory_free(directory);
+}
+
+// Its NICs start without a file, and so does its kernel.
+static void
+test_firmware_of_power(void **state)
+{
+    (void) state;
+    char *directory = test_directory_new();
+    const char *const directories[] = {directory, NULL};
+    g_autoptr(DomainDef) def = with_nic("");
+    def->machine = g_strdup(POWER);
+    def->kernel = g_strdup("/boot/vmlinux");
+    g_ptr_array_add(def->boot_devices, g_strdup("network"));
+    for (const char *const *name =
+             (const char *const[]){"slof.bin", "bios-256k.bin", "linuxboot_dma.bin", "efi-virtio.rom", NULL};
+         *name; name++)
+        put(directory, *name, *name);
+    g_autoptr(json_t) files = emulator_firmware_describe(directories, def, NULL);
+    assert_int_equal(json_object_size(files), 1);
+    assert_int_equal(size_in(files, "slof.bin"), strlen("slof.bin"));
     test_directory_free(directory);
 }
 
@@ -419,8 +461,10 @@ main(void)
         cmocka_unit_test(test_unlike_hosts),
         cmocka_unit_test(test_time_between_architectures),
         cmocka_unit_test(test_time_between_rates),
+        cmocka_unit_test(test_time_of_power),
         cmocka_unit_test(test_rate_of_this_host),
         cmocka_unit_test(test_firmware),
+        cmocka_unit_test(test_firmware_of_power),
         cmocka_unit_test(test_firmware_is_read_once),
         cmocka_unit_test(test_firmware_in_json),
         cmocka_unit_test(test_cures),

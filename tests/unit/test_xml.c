@@ -18,6 +18,8 @@
 static char *
 canonical_machine(const char *arch, const char *machine, gpointer opaque)
 {
+    if (g_str_has_prefix(arch, "ppc64"))
+        return g_str_has_prefix(machine, "pseries") ? g_strdup("pseries-7.2") : NULL;
     if (strcmp(machine, "q35") == 0)
         return g_strdup("pc-q35-7.2");
     return g_str_has_prefix(machine, "pc-") ? g_strdup(machine) : NULL;
@@ -36,7 +38,7 @@ static gboolean plain_emulator; // one that cannot serve vhost-user
 static DomainDef *
 define(const char *xml, GError **error)
 {
-    static const char *const archs[] = {"x86_64", "i686", NULL};
+    static const char *const archs[] = {"x86_64", "i686", "ppc64", "ppc64le", NULL};
     guint8 next = 1;
     DomainDefaults defaults = {
         .arch = "x86_64",
@@ -48,6 +50,8 @@ define(const char *xml, GError **error)
         .vhost = !plain_emulator,
     };
     g_autoptr(DomainDef) def = domain_def_parse(xml, error);
+    if (def && def->arch && g_str_has_prefix(def->arch, "ppc64"))
+        defaults.default_machine = "pseries";
     if (def == NULL || !domain_def_assign(def, &defaults, error))
         return NULL;
     return g_steal_pointer(&def);
@@ -345,7 +349,7 @@ static void
 test_capabilities(void **state)
 {
     CapabilitiesMachine machines[] = {{"q35", "pc-q35-7.2", 255}, {"pc-q35-7.2", NULL, 255}};
-    CapabilitiesGuest guest = {"x86_64", 64, "/usr/bin/qemu-system-x86_64", FALSE, machines, 2};
+    CapabilitiesGuest guest = {"x86_64", 64, "/usr/bin/qemu-system-x86_64", FALSE, TRUE, machines, 2};
     CapabilitiesCpu cpu = {0, 0, 0, 0, NULL};
     Capabilities capabilities = {.host_uuid = "11111111-2222-3333-4444-555555555555",
                                  .arch = "x86_64",
@@ -356,8 +360,13 @@ test_capabilities(void **state)
                                  .n_guests = 1};
     g_autofree char *xml = capabilities_format(&capabilities);
     assert_non_null(strstr(xml, "<machine canonical='pc-q35-7.2' maxCpus='255'>q35</machine>"));
+    assert_non_null(strstr(xml, "<acpi default='on' toggle='yes'/>"));
     assert_non_null(strstr(xml, "<domain type='qemu'/>"));
     assert_null(strstr(xml, "kvm"));
+    guest.has_acpi = FALSE;
+    g_autofree char *without = capabilities_format(&capabilities);
+    assert_null(strstr(without, "acpi"));
+    assert_non_null(strstr(without, "<cpuselection/>"));
 }
 
 // Who serves a virtio interface, and with what, is decided once.
