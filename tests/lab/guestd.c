@@ -15,7 +15,12 @@
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
+#ifdef __powerpc64__
+#define TICKS() __builtin_ppc_get_timebase()
+#else
 #include <x86intrin.h>
+#define TICKS() __rdtsc()
+#endif
 
 // Theory of operation
 //
@@ -225,7 +230,7 @@ read_clocks(uint64_t found[CLOCKS])
         clock_gettime(ids[i], &now);
         found[i] = (uint64_t) now.tv_sec * 1000000000 + (uint64_t) now.tv_nsec;
     }
-    found[CLOCKS - 1] = __rdtsc();
+    found[CLOCKS - 1] = TICKS();
 }
 
 // What the kernel goes by: it gives up a clock source that it does not trust.

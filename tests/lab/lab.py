@@ -482,17 +482,18 @@ class Lab:
                 Topology.gateway(1), self.topology.address6('guest'), Topology.gateway6(1), options)
         disk_xml = ('<disk type="file" device="disk"><driver name="qemu" type="qcow2"/><source file="%s"/>'
                     '<target dev="vda" bus="virtio"/></disk>' % disk) if disk else ''
+        pc = not arch.startswith('ppc')
         return '''<domain type="qemu">
   <name>%s</name>
   <memory unit="MiB">%d</memory>
   <vcpu>1</vcpu>
   <os>
-    <type arch="%s" machine="pc">hvm</type>
+    <type arch="%s" machine="%s">hvm</type>
     <kernel>%s</kernel>
     <initrd>%s</initrd>
-    <cmdline>console=ttyS0 quiet quasar.ip=%s/24 quasar.file=%d %s</cmdline>
+    <cmdline>console=%s quiet quasar.ip=%s/24 quasar.file=%d %s</cmdline>
   </os>
-  <features><acpi/></features>
+  %s
   <devices>
     %s
     <interface type="network"><mac address="%s"/><source network="default"/><model type="virtio"/></interface>
@@ -500,7 +501,8 @@ class Lab:
     <console type="pty"/>
   </devices>
 </domain>
-''' % (name, memory_mib, arch, kernel, initrd, GUEST_ADDRESS, file_mib, options, disk_xml, GUEST_MAC)
+''' % (name, memory_mib, arch, 'pc' if pc else 'pseries', kernel, initrd, 'ttyS0' if pc else 'hvc0', GUEST_ADDRESS,
+       file_mib, options, '<features><acpi/></features>' if pc else '', disk_xml, GUEST_MAC)
 
     def guest_get(self, name, seconds=5):
         """What the guest serves under a name, fetched by the client; None when it does not answer."""
