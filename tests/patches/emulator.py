@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """An emulator under test: started with the guest of guest.c, talked to by QMP, moved to another."""
+import importlib.machinery
+import importlib.util
 import json
 import os
 import re
@@ -150,15 +152,38 @@ class Emulator:
         self.stream.close()
 
 
-def distribution_emulator():
-    return shutil.which('qemu-system-x86_64')
+def series():
+    """The patches of the queue."""
+    path = os.path.join(HERE, '..', '..', 'emulator', 'patches', 'queue')
+    loader = importlib.machinery.SourceFileLoader('queue_of_patches', path)
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader('queue_of_patches', loader))
+    loader.exec_module(module)
+    return module.read_series()
 
 
-def bundled_emulator():
+def callers_in(binary):
+    """{function: those that call it} of a binary of this machine."""
+    symbols = subprocess.run(['objdump', '-d', '--no-show-raw-insn', binary], stdout=subprocess.PIPE, universal_newlines=True)
+    callers, function = {}, None
+    for line in symbols.stdout.splitlines():
+        begun = re.match(r'[0-9a-f]+ <([\w.]+)>:', line)
+        called = re.search(r'\b(?:call|jmp)q? +[0-9a-f]+ <([\w.]+)>', line)
+        if begun:
+            function = begun[1].split('.')[0]
+        elif called:
+            callers.setdefault(called[1], set()).add(function)
+    return callers
+
+
+def distribution_emulator(target='x86_64'):
+    return shutil.which('qemu-system-' + target)
+
+
+def bundled_emulator(target='x86_64'):
     """The built emulator of this tree, None when there is none."""
     given = os.environ.get('QUASAR_BUNDLED_EMULATOR')
-    if given:
+    if given and target == 'x86_64':
         return given
-    found = subprocess.run([os.path.join(HERE, '..', '..', 'emulator', 'build', 'make-emulator'), '--find'],
-                           stdout=subprocess.PIPE, universal_newlines=True).stdout.strip()
-    return os.path.join(found, 'bin', 'qemu-system-x86_64') if found else None
+    find = [os.path.join(HERE, '..', '..', 'emulator', 'build', 'make-emulator'), '--find', '--target', target]
+    found = subprocess.run(find, stdout=subprocess.PIPE, universal_newlines=True).stdout.strip()
+    return os.path.join(found, 'bin', 'qemu-system-' + target) if found else None
