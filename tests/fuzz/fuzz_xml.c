@@ -18,9 +18,11 @@ fixed_bytes(guint8 *bytes, gsize size, gpointer opaque)
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+    static const char *const archs[] = {"x86_64", "ppc64le", NULL};
     guint8 next = 1;
     const DomainDefaults defaults = {
         .arch = "x86_64",
+        .archs = archs,
         .emulator = "/usr/bin/qemu-system-x86_64",
         .random_bytes = fixed_bytes,
         .opaque = &next,
