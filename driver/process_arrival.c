@@ -39,6 +39,7 @@ process_check_arrival(Driver *driver, const DomainDef *def, const ProcessArrival
         emulator_firmware_describe((const char *const *) probe->directories, def, driver->cache_dir);
     return emulator_traits_may_move(source, probe->traits, tcg, arrival->paused, error) &&
            emulator_time_agrees(source, probe->traits, def, arrival->unsafe, error) &&
+           emulator_board_may_move(source, probe->traits, def, error) &&
            emulator_nics_may_move(source, probe->traits, def, error) &&
            emulator_firmware_agrees(source->firmware, firmware, arrival->unsafe, error);
 }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// Which NICs can move between two hosts.
+// Which NICs and boards can move between two hosts.
 #include "emulator/portable.h"
 
 #include "base/error.h"
+#include "xml/domain_board.h"
 
 gboolean
 emulator_nics_may_move(const EmulatorTraits *source, const EmulatorTraits *destination, const DomainDef *def,
@@ -26,4 +27,15 @@ emulator_nics_may_move(const EmulatorTraits *source, const EmulatorTraits *desti
                 mac);
     }
     return TRUE;
+}
+
+gboolean
+emulator_board_may_move(const EmulatorTraits *source, const EmulatorTraits *destination, const DomainDef *def,
+                        GError **error)
+{
+    return domain_def_board(def) != DOMAIN_BOARD_PSERIES || source->big_endian == destination->big_endian ||
+           quasar_set_error(error, VIR_ERR_OPERATION_UNSUPPORTED,
+                            "the hosts' byte orders differ (%s, %s), and a guest of machine '%s' cannot move "
+                            "between such: the state of its interrupt controller is in the host's",
+                            source->arch, destination->arch, def->machine);
 }

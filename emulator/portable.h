@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// Which NICs can move between two hosts.
+// Which NICs and boards can move between two hosts.
 #pragma once
 
 #include <glib.h>
@@ -13,3 +13,9 @@
 // feature.
 gboolean emulator_nics_may_move(const EmulatorTraits *source, const EmulatorTraits *destination,
                                 const DomainDef *def, GError **error);
+
+// A pseries' interrupt controller (XIVE) sends tables that the guest wrote big-endian as numbers of the
+// host's: on a host of the other byte order the emulator ended at the guest's next interrupt.
+// VIR_ERR_OPERATION_UNSUPPORTED.
+gboolean emulator_board_may_move(const EmulatorTraits *source, const EmulatorTraits *destination,
+                                 const DomainDef *def, GError **error);

@@ -159,7 +159,7 @@ const EmulatorCure emulator_cures[] = {
     {"true-dirty-tracking", "emulated guests get 8 KiB more memory, as others lose stores in a live move",
      .only_pc = TRUE},
     {"true-dirty-tracking", "no emulated guest moves live, as it would lose stores", .not_pc = TRUE},
-    {"host-byte-order", "no guest moves to or from a host of the other byte order"},
+    {"host-byte-order", "no guest moves to or from a host of the other byte order", .only_pc = TRUE},
     {"host-page-size", "no guest moves to or from a host of another page size"},
     {"guest-time", "an emulated guest moves between hosts of one architecture and clock rate only",
      .only_pc = TRUE},

@@ -256,6 +256,26 @@ test_nics(void **state)
 }
 
 static void
+test_boards(void **state)
+{
+    (void) state;
+    g_autoptr(EmulatorTraits) here = make(7, 0, X86, ALL);
+    g_autoptr(EmulatorTraits) big = make(7, 0, S390X, ALL);
+    g_autoptr(EmulatorTraits) little = make(7, 0, ARM64, ALL);
+    g_autoptr(DomainDef) def = with_nic("");
+    g_autoptr(GError) error = NULL;
+    def->machine = g_strdup(QUASAR);
+    assert_true(emulator_board_may_move(here, big, def, NULL));
+    g_free(def->machine);
+    def->machine = g_strdup(POWER);
+    assert_true(emulator_board_may_move(here, little, def, NULL));
+    assert_false(emulator_board_may_move(big, here, def, NULL));
+    assert_false(emulator_board_may_move(here, big, def, &error));
+    assert_int_equal(error->code, VIR_ERR_OPERATION_UNSUPPORTED);
+    assert_non_null(strstr(error->message, "byte orders differ (x86_64, s390x)"));
+}
+
+static void
 test_cures(void **state)
 {
     (void) state;
@@ -467,6 +487,7 @@ main(void)
         cmocka_unit_test(test_firmware_of_power),
         cmocka_unit_test(test_firmware_is_read_once),
         cmocka_unit_test(test_firmware_in_json),
+        cmocka_unit_test(test_boards),
         cmocka_unit_test(test_cures),
         cmocka_unit_test(test_nics),
     };
