@@ -237,18 +237,24 @@ monitor_migrate_set_parameters(Qmp *qmp, json_t *parameters, GError **error)
     return run(qmp, "migrate-set-parameters", parameters, error);
 }
 
-gboolean
-monitor_tell_translations(Qmp *qmp, GError **error)
+// Each time, as what an earlier migration was told stays when that was refused. Emulators without the object
+// never tell, and those whose guest is not emulated have nothing to tell.
+static void
+tell_translations(Qmp *qmp, gboolean tell)
 {
-    return run(
-        qmp, "qom-set",
-        json_pack("{s:s, s:s, s:b}", "path", "/quasar-translate-ahead", "property", "tell", "value", 1),
-        error);
+    g_autoptr(GError) problem = NULL;
+    if (!run(qmp, "qom-set",
+             json_pack("{s:s, s:s, s:b}", "path", "/quasar-translate-ahead", "property", "tell", "value",
+                       tell),
+             &problem) &&
+        tell)
+        g_debug("nothing will be translated ahead of the guest: %s", problem->message);
 }
 
 gboolean
-monitor_migrate(Qmp *qmp, const char *uri, GError **error)
+monitor_migrate(Qmp *qmp, const char *uri, gboolean ahead, GError **error)
 {
+    tell_translations(qmp, ahead);
     return run(qmp, "migrate", json_pack("{s:s}", "uri", uri), error);
 }
 

@@ -51,11 +51,9 @@ gboolean monitor_migrate_set_capabilities(Qmp *qmp, const char *const *names, GE
 gboolean monitor_migrate_clear_capabilities(Qmp *qmp, const char *const *names, GError **error);
 // `parameters` is stolen: an object for migrate-set-parameters.
 gboolean monitor_migrate_set_parameters(Qmp *qmp, json_t *parameters, GError **error);
-// The next migration tells the destination what code to translate before the guest comes, which must know of
-// it (emulator/patches/translate-ahead). VIR_ERR_OPERATION_FAILED when this emulator does not, or the guest
-// is not emulated.
-gboolean monitor_tell_translations(Qmp *qmp, GError **error);
-gboolean monitor_migrate(Qmp *qmp, const char *uri, GError **error);
+// `ahead`: the stream may tell what code to translate before the guest comes, which its reader must know of
+// (emulator/patches/translate-ahead). Others read it as ever.
+gboolean monitor_migrate(Qmp *qmp, const char *uri, gboolean ahead, GError **error);
 gboolean monitor_migrate_incoming(Qmp *qmp, const char *uri, GError **error);
 gboolean monitor_migrate_cancel(Qmp *qmp, GError **error);
 // Cancels, which returns before it is done (the emulator may resume its guest by itself in between), and

@@ -157,15 +157,12 @@ stage_anchors(Outgoing *out, GError **error)
     return frame_send(out->end->control, message, PEER_TIMEOUT_MS, error);
 }
 
-// Only a destination that knows of them takes them.
-static void
-tell_translations(Outgoing *out)
+// Whether the destination translates ahead of the guest.
+static gboolean
+translates_ahead(const Outgoing *out)
 {
     const EmulatorTraits *there = out->options->destination->traits;
-    g_autoptr(GError) problem = NULL;
-    if (there && emulator_traits_has_patch(there, "translate-ahead") &&
-        !monitor_tell_translations(out->qmp, &problem))
-        g_debug("migration of %s: %s", out->domain->name, problem->message);
+    return there && emulator_traits_has_patch(there, "translate-ahead");
 }
 
 static gboolean
@@ -178,10 +175,9 @@ stage_memory(Outgoing *out, GError **error)
     outgoing_hold_early(out);
     if (!out->options->live && !monitor_stop(out->qmp, error))
         return FALSE;
-    tell_translations(out);
     out->memory_us = g_get_monotonic_time();
     gint64 deadline = out->memory_us + MIRROR_LIMIT_US;
-    if (!monitor_migrate(out->qmp, uri, error) || !fault_point("src-ram", error) ||
+    if (!monitor_migrate(out->qmp, uri, translates_ahead(out), error) || !fault_point("src-ram", error) ||
         !outgoing_stop_guest(out, deadline, error))
         return FALSE;
     return decide_run_state(out, error) && fault_point("src-stopped", error);

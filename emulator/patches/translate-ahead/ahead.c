@@ -13,8 +13,12 @@
 #include "qemu/rcu.h"
 #include "qemu/thread.h"
 #include "cpu.h"
+#include "exec/cpu-common.h"
 #include "exec/ramblock.h"
+#include "exec/ramlist.h"
+#include "hw/core/tcg-cpu-ops.h"
 #include "sysemu/runstate.h"
+#include "sysemu/sysemu.h"
 #include "accel/tcg/internal.h"
 #include "quasar/translate-ahead.h"
 
@@ -24,7 +28,6 @@
 /* A page as it was translated. */
 typedef struct {
     ram_addr_t address;
-    const uint8_t *now; /* in the guest's RAM */
     uint8_t then[TARGET_PAGE_SIZE];
 } Page;
 
@@ -56,20 +59,40 @@ static gboolean page_equal(gconstpointer a, gconstpointer b)
     return ((const Page *)a)->address == ((const Page *)b)->address;
 }
 
-/* The copy that a block is translated from; NULL: there are too many. */
+RAMBlock *quasar_ram_of(ram_addr_t address)
+{
+    RAMBlock *ram;
+
+    RAMBLOCK_FOREACH(ram) {
+        if (address - ram->offset < ram->used_length) {
+            return qemu_ram_is_migratable(ram) && ram->idstr[0] ? ram : NULL;
+        }
+    }
+    return NULL;
+}
+
+/* What is at a page's address; NULL: nothing any more. With RCU's read lock. */
+static const uint8_t *bytes_at(ram_addr_t address)
+{
+    const RAMBlock *ram = quasar_ram_of(address);
+    ram_addr_t offset = ram ? address - ram->offset : 0;
+
+    return ram && ram->used_length - offset >= TARGET_PAGE_SIZE ? ram->host + offset : NULL;
+}
+
+/* The copy that a block is translated from; NULL: its RAM is gone, or there are too many. */
 static Page *page_of(const QuasarBlock *block)
 {
-    uint64_t offset = block->offset & TARGET_PAGE_MASK;
-    Page key = {.address = block->ram->offset + offset}, *page = g_hash_table_lookup(ahead.pages, &key);
+    Page key = {.address = block->address & TARGET_PAGE_MASK}, *page = g_hash_table_lookup(ahead.pages, &key);
+    const uint8_t *now = bytes_at(key.address);
 
-    if (!page && g_hash_table_size(ahead.pages) < MAX_PAGES) {
+    if (!page && now && g_hash_table_size(ahead.pages) < MAX_PAGES) {
         page = g_new(Page, 1);
         page->address = key.address;
-        page->now = block->ram->host + offset;
-        memcpy(page->then, page->now, sizeof(page->then));
+        memcpy(page->then, now, sizeof(page->then));
         g_hash_table_add(ahead.pages, page);
     }
-    return page;
+    return now ? page : NULL;
 }
 
 tb_page_addr_t quasar_ahead_page(target_ulong address, void **host)
@@ -85,20 +108,39 @@ tb_page_addr_t quasar_ahead_page(target_ulong address, void **host)
     return ahead.page->address + within;
 }
 
-static void translate(const QuasarBlock *block)
+/* Whether there is room for more. */
+static bool translate(const QuasarBlock *block)
 {
     CPUState *cpu = CPU(ahead.model);
 
     ahead.page = page_of(block);
     ahead.pc = block->pc;
     if (!ahead.page) {
-        return;
+        return true;
     }
     ahead.model->env.hflags = ahead.model->env.eflags = block->flags;
+    cpu->exception_index = -1;
     if (sigsetjmp(cpu->jmp_env, 0) == 0) {
         tb_gen_code(cpu, block->pc, block->cs_base, block->flags, curr_cflags(cpu));
         quasar_ahead_figures.translated++;
     }
+    /* What it says when it wants all translations flushed; for this vCPU nobody does. */
+    return cpu->exception_index != EXCP_INTERRUPT;
+}
+
+static void work(CPUState *cpu, run_on_cpu_data unused);
+
+/* Has this vCPU's thread other work to do, it comes back to this afterwards. */
+static bool others_wait(CPUState *cpu)
+{
+    QEMU_LOCK_GUARD(&ahead.lock);
+    if (ahead.enough || QSIMPLEQ_EMPTY_ATOMIC(&cpu->work_list)) {
+        return false;
+    }
+    ahead.translating = false;
+    qemu_cond_signal(&ahead.idle);
+    async_run_on_cpu(cpu, work, RUN_ON_CPU_NULL);
+    return true;
 }
 
 /* Takes the next block; false: there is none, or no time left. */
@@ -114,31 +156,56 @@ static bool next_block(QuasarBlock *block)
     return ahead.working;
 }
 
-/* On a vCPU's thread. Its state is not looked at, so the main thread goes on loading it meanwhile. */
+/* On a vCPU's thread, as if it ran. Its state is not looked at, so the main thread goes on loading it meanwhile. */
 static void work(CPUState *cpu, run_on_cpu_data unused)
 {
     QuasarBlock block;
 
     qemu_mutex_unlock_iothread();
-    while (next_block(&block)) {
-        translate(&block);
+    while (!others_wait(cpu) && next_block(&block)) {
+        cpu_exec_start(cpu);
+        WITH_RCU_READ_LOCK_GUARD() {
+            if (!translate(&block)) {
+                quasar_ahead_stop();
+            }
+        }
+        cpu_exec_end(cpu);
     }
     qemu_mutex_lock_iothread();
 }
 
-/* A cache of addresses of its own: nothing that is done for the copy may reach the vCPU itself. */
-static void make_model(void)
+/* An address that is not on the page: whatever the copy's address space says, the guest's is another. */
+static bool leave(CPUState *cpu, vaddr address, int size, MMUAccessType access, int mmu_index, bool probe, uintptr_t from)
 {
-    ahead.model = g_memdup2(X86_CPU(first_cpu), sizeof(*ahead.model));
-    cpu_set_cpustate_pointers(ahead.model);
-    tlb_init(CPU(ahead.model));
-    quasar_ahead_env = &ahead.model->env;
+    cpu_loop_exit(cpu);
 }
 
-void quasar_ahead_add(GArray *blocks)
+/* Nothing that is done for the copy may reach the vCPU itself, or devices. */
+static void make_model(void)
 {
-    g_autoptr(GArray) owned = blocks;
+    static CPUClass class;
+    static struct TCGCPUOps ops;
+    CPUState *cpu;
 
+    ahead.model = g_memdup2(X86_CPU(first_cpu), sizeof(*ahead.model));
+    cpu_set_cpustate_pointers(ahead.model);
+    cpu = CPU(ahead.model);
+    class = *cpu->cc;
+    ops = *class.tcg_ops;
+    ops.tlb_fill = leave;
+    class.tcg_ops = &ops;
+    cpu->cc = &class;
+    cpu->in_exclusive_context = cpu->running = cpu->has_waiter = false;
+    qemu_mutex_init(&cpu->work_mutex);
+    QSIMPLEQ_INIT(&cpu->work_list);
+    QTAILQ_INIT(&cpu->breakpoints);
+    QTAILQ_INIT(&cpu->watchpoints);
+    tlb_init(cpu);
+    qatomic_set(&quasar_ahead_env, &ahead.model->env);
+}
+
+void quasar_ahead_add(const GArray *blocks)
+{
     QEMU_LOCK_GUARD(&ahead.lock);
     if (ahead.enough || !blocks->len || ahead.blocks->len > MAX_BLOCKS) {
         return;
@@ -165,6 +232,15 @@ bool quasar_ahead_will_compare(void)
     return ahead.model && !ahead.over;
 }
 
+/* With the lock. No translation is under way any more then, and none comes. */
+static void finish(void)
+{
+    ahead.over = ahead.enough = true;
+    while (ahead.translating) {
+        qemu_cond_wait(&ahead.idle, &ahead.lock);
+    }
+}
+
 /* The guest begins to run: what was translated of pages that came again since is thrown away. */
 static void guest_runs(void *opaque, bool running, RunState state)
 {
@@ -174,16 +250,16 @@ static void guest_runs(void *opaque, bool running, RunState state)
     if (!running || ahead.over) {
         return;
     }
+    RCU_READ_LOCK_GUARD();
     QEMU_LOCK_GUARD(&ahead.lock);
-    ahead.over = ahead.enough = true;
-    while (ahead.translating) {
-        qemu_cond_wait(&ahead.idle, &ahead.lock);
-    }
+    finish();
     quasar_ahead_figures.late = ahead.blocks->len - ahead.next;
     quasar_ahead_figures.pages = g_hash_table_size(ahead.pages);
     g_hash_table_iter_init(&iter, ahead.pages);
     while (g_hash_table_iter_next(&iter, (gpointer *)&page, NULL)) {
-        if (memcmp(page->then, page->now, sizeof(page->then)) != 0) {
+        const uint8_t *now = bytes_at(page->address);
+
+        if (!now || memcmp(page->then, now, sizeof(page->then)) != 0) {
             tb_invalidate_phys_range(page->address, page->address + TARGET_PAGE_SIZE);
             quasar_ahead_figures.stale_pages++;
         }
@@ -197,8 +273,18 @@ static void guest_runs(void *opaque, bool running, RunState state)
     g_array_set_size(ahead.blocks, 0);
 }
 
+/* RAM goes away next. */
+static void emulator_exits(Notifier *notifier, void *data)
+{
+    QEMU_LOCK_GUARD(&ahead.lock);
+    finish();
+}
+
+static Notifier exit_notifier = {.notify = emulator_exits};
+
 static void __attribute__((constructor)) ahead_init(void)
 {
+    qemu_add_exit_notifier(&exit_notifier);
     qemu_mutex_init(&ahead.lock);
     qemu_cond_init(&ahead.idle);
     ahead.blocks = g_array_new(false, false, sizeof(QuasarBlock));

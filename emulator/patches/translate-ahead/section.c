@@ -13,6 +13,7 @@
 #include "qemu/timer.h"
 #include "cpu.h"
 #include "exec/ramblock.h"
+#include "migration/misc.h"
 #include "migration/qemu-file-types.h"
 #include "migration/register.h"
 #include "qom/object.h"
@@ -29,6 +30,7 @@ enum { PART_BLOCKS, PART_ENOUGH };
 
 static struct {
     bool tell;       /* the next migration has the section */
+    bool begun;      /* the one that runs has */
     int64_t told_ns; /* when the last part went, on the realtime clock */
 } section;
 
@@ -40,34 +42,52 @@ static bool is_active(void *opaque)
 /* Not in the first pass: what is to be translated has to be there. */
 static bool has_news(void *opaque)
 {
-    return ram_counters.dirty_sync_count > 1 &&
+    return section.begun && ram_counters.dirty_sync_count > 1 &&
         qemu_clock_get_ns(QEMU_CLOCK_REALTIME) - section.told_ns >= PAUSE_NS;
 }
 
 static int save_setup(QEMUFile *file, void *opaque)
 {
     section.told_ns = qemu_clock_get_ns(QEMU_CLOCK_REALTIME);
+    section.begun = true;
     quasar_watch_begin();
     qemu_put_byte(file, PART_BLOCKS);
     qemu_put_be32(file, 0);
     return 0;
 }
 
+/* Those whose RAM both hosts have. With RCU's read lock. */
+static void leave_out(GArray *blocks)
+{
+    guint kept = 0;
+
+    for (guint i = 0; i < blocks->len && kept < MAX_BLOCKS; i++) {
+        const QuasarBlock *block = &g_array_index(blocks, QuasarBlock, i);
+
+        if (quasar_ram_of(block->address)) {
+            g_array_index(blocks, QuasarBlock, kept++) = *block;
+        }
+    }
+    g_array_set_size(blocks, kept);
+}
+
 static int save_part(QEMUFile *file, void *opaque)
 {
     g_autoptr(GArray) blocks = quasar_watch_take();
     const RAMBlock *last = NULL;
-    guint count = MIN(blocks->len, MAX_BLOCKS);
 
+    RCU_READ_LOCK_GUARD();
+    leave_out(blocks);
     section.told_ns = qemu_clock_get_ns(QEMU_CLOCK_REALTIME);
     qemu_put_byte(file, PART_BLOCKS);
-    qemu_put_be32(file, count);
-    for (guint i = 0; i < count; i++) {
+    qemu_put_be32(file, blocks->len);
+    for (guint i = 0; i < blocks->len; i++) {
         const QuasarBlock *block = &g_array_index(blocks, QuasarBlock, i);
+        const RAMBlock *ram = quasar_ram_of(block->address);
 
-        qemu_put_counted_string(file, block->ram == last ? "" : block->ram->idstr);
-        last = block->ram;
-        qemu_put_be64(file, block->offset);
+        qemu_put_counted_string(file, ram == last ? "" : ram->idstr);
+        last = ram;
+        qemu_put_be64(file, block->address - ram->offset);
         qemu_put_be64(file, block->pc);
         qemu_put_be64(file, block->cs_base);
         qemu_put_be32(file, block->flags);
@@ -83,41 +103,56 @@ static int save_complete(QEMUFile *file, void *opaque)
 
 static void save_cleanup(void *opaque)
 {
-    section.tell = false;
+    section.tell = section.begun = false;
     quasar_watch_end();
 }
 
-static bool load_block(QEMUFile *file, QuasarBlock *block)
+/* Whether the translator takes such flags, and the block is where it says. */
+static bool is_usable(const QuasarBlock *block)
+{
+#ifndef TARGET_X86_64
+    if (block->flags & (HF_CS64_MASK | HF_LMA_MASK)) {
+        return false;
+    }
+#endif
+    return ((block->pc ^ block->address) & ~TARGET_PAGE_MASK) == 0;
+}
+
+/* Whether it is of use here. `ram` is that of the last one before and after. With RCU's read lock. */
+static bool load_block(QEMUFile *file, RAMBlock **ram, QuasarBlock *block)
 {
     char name[256];
+    uint64_t offset;
 
     if (qemu_get_counted_string(file, name)) {
-        block->ram = qemu_ram_block_by_name(name);
+        *ram = qemu_ram_block_by_name(name);
     }
-    block->offset = qemu_get_be64(file);
+    offset = qemu_get_be64(file);
     block->pc = qemu_get_be64(file);
     block->cs_base = qemu_get_be64(file);
     block->flags = qemu_get_be32(file);
-    return block->ram && block->offset < block->ram->used_length &&
-        ((block->pc ^ block->offset) & ~TARGET_PAGE_MASK) == 0 && !qemu_file_get_error(file);
+    block->address = *ram ? (*ram)->offset + offset : 0;
+    return *ram && offset < (*ram)->used_length && is_usable(block);
 }
 
 static int load_blocks(QEMUFile *file)
 {
     uint32_t count = qemu_get_be32(file);
-    GArray *blocks = g_array_new(false, false, sizeof(QuasarBlock));
-    QuasarBlock block = {0};
+    g_autoptr(GArray) blocks = g_array_new(false, false, sizeof(QuasarBlock));
+    RAMBlock *ram = NULL;
+    QuasarBlock block;
 
+    if (count > MAX_BLOCKS || !tcg_enabled()) {
+        return -EINVAL;
+    }
     RCU_READ_LOCK_GUARD();
-    for (uint32_t i = 0; i < count; i++) {
-        if (count > MAX_BLOCKS || !tcg_enabled() || !load_block(file, &block)) {
-            g_array_unref(blocks);
-            return -EINVAL;
+    for (uint32_t i = 0; i < count && !qemu_file_get_error(file); i++) {
+        if (load_block(file, &ram, &block)) {
+            g_array_append_val(blocks, block);
         }
-        g_array_append_val(blocks, block);
     }
     quasar_ahead_add(blocks);
-    return 0;
+    return qemu_file_get_error(file);
 }
 
 static int load_part(QEMUFile *file, void *opaque, int version)
@@ -152,6 +187,10 @@ static void set_tell(Object *object, bool tell, Error **errp)
 {
     if (tell && !tcg_enabled()) {
         error_setg(errp, "only emulated guests have translations");
+        return;
+    }
+    if (!migration_is_idle()) {
+        error_setg(errp, "a migration runs");
         return;
     }
     section.tell = tell;
@@ -193,9 +232,17 @@ static void machine_is_made(Notifier *notifier, void *data)
 
 static Notifier machine_done = {.notify = machine_is_made};
 
-/* Before RAM's section is known, which lets those after it have their turn only when nothing of it is left to send. */
+/*
+ * Before RAM's section is known, which lets those after it have their turn only when nothing of it is left to send. But not as
+ * the very first one: 0 is also the number of sections that a destination has not seen yet, which a later part would be
+ * taken for.
+ */
 static void __attribute__((constructor)) section_init(void)
 {
+    static const SaveVMHandlers nothing;
+
+    register_savevm_live("quasar-nothing", 0, 1, &nothing, NULL);
+    unregister_savevm(NULL, "quasar-nothing", NULL);
     register_savevm_live("quasar-translations", 0, 1, &handlers, NULL);
     qemu_add_machine_init_done_notifier(&machine_done);
 }

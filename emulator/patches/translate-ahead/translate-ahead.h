@@ -6,13 +6,12 @@
 #include "exec/cpu-common.h"
 #include "exec/exec-all.h"
 
-/* A translation block as both hosts know it. */
+/* What a translation block is found by. */
 typedef struct QuasarBlock {
     uint64_t pc;
     uint64_t cs_base;
-    uint64_t offset; /* of its first byte in the block of RAM */
+    ram_addr_t address; /* on this host, of its first byte; its RAM may be gone */
     uint32_t flags;
-    RAMBlock *ram;
 } QuasarBlock;
 
 /* Source (watch.c). */
@@ -23,7 +22,7 @@ extern bool quasar_watching;
 void quasar_watch_begin(void);
 void quasar_watch_end(void);
 
-/* Notes what a vCPU's jump cache holds. On its thread, or when the cache is about to be emptied. */
+/* Notes what a vCPU's jump cache holds. Called when it is about to be emptied, from any thread. */
 void quasar_watch_jumps(CPUState *cpu);
 
 /* What was noted since the last call; the caller frees the array. What is in the caches now comes with the next. */
@@ -44,6 +43,9 @@ typedef struct QuasarAheadFigures {
 
 extern QuasarAheadFigures quasar_ahead_figures;
 
+/* The RAM that an address is in, NULL: none that both hosts have. With RCU's read lock. */
+RAMBlock *quasar_ram_of(ram_addr_t address);
+
 /* In place of get_page_addr_code_hostp(), for that one. Leaves the translation when the address is on another page. */
 tb_page_addr_t quasar_ahead_page(target_ulong address, void **host);
 
@@ -56,7 +58,7 @@ void quasar_ahead_stop(void);
  */
 bool quasar_ahead_will_compare(void);
 
-/* Queues blocks, which it takes over. With the BQL. */
-void quasar_ahead_add(GArray *blocks);
+/* Queues blocks. With the BQL. */
+void quasar_ahead_add(const GArray *blocks);
 
 #endif

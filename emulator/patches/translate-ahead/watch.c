@@ -8,12 +8,11 @@
  */
 #include "qemu/osdep.h"
 #include "qemu/lockable.h"
+#include "qemu/main-loop.h"
 #include "qemu/rcu.h"
 #include "cpu.h"
 #include "hw/core/cpu.h"
 #include "exec/exec-all.h"
-#include "exec/ramblock.h"
-#include "exec/ramlist.h"
 #include "accel/tcg/tb-jmp-cache.h"
 #include "quasar/translate-ahead.h"
 
@@ -31,32 +30,14 @@ static void __attribute__((constructor)) watch_init(void)
     qemu_mutex_init(&watch.lock);
 }
 
-static RAMBlock *ram_of(ram_addr_t address)
-{
-    RAMBlock *ram;
-
-    RAMBLOCK_FOREACH(ram) {
-        if (address - ram->offset < ram->used_length) {
-            return ram;
-        }
-    }
-    return NULL;
-}
-
 /* Blocks that reach into a second page, or were made for one run only, are left to the destination's guest. */
 static void note(CPUState *cpu, TranslationBlock *block)
 {
     tb_page_addr_t address = tb_page_addr0(block);
-    RAMBlock *ram;
 
-    if (tb_cflags(block) != cpu->tcg_cflags || address == -1 || tb_page_addr1(block) != -1) {
-        return;
-    }
-    ram = ram_of(address);
-    if (ram) {
+    if (tb_cflags(block) == cpu->tcg_cflags && address != -1 && tb_page_addr1(block) == -1) {
         g_array_append_vals(watch.noted, &(QuasarBlock) {
-            .pc = tb_pc(block), .cs_base = block->cs_base, .flags = block->flags,
-            .offset = address - ram->offset, .ram = ram}, 1);
+            .pc = tb_pc(block), .cs_base = block->cs_base, .flags = block->flags, .address = address}, 1);
     }
 }
 
@@ -67,14 +48,22 @@ static void meet(TranslationBlock *block)
     }
 }
 
+/*
+ * Whether all blocks may be thrown away meanwhile. A vCPU that runs, or has all others stopped, cannot be overtaken by that; nor
+ * can a thread that is none, which comes here with the lock of a page of blocks. But a vCPU's thread between two runs can.
+ */
+static bool may_be_overtaken(void)
+{
+    return current_cpu && !qatomic_read(&current_cpu->running) && !current_cpu->in_exclusive_context;
+}
+
 void quasar_watch_jumps(CPUState *cpu)
 {
     CPUJumpCache *jumps = cpu->tb_jmp_cache;
 
-    if (!jumps) {
+    if (!jumps || may_be_overtaken()) {
         return;
     }
-    RCU_READ_LOCK_GUARD();
     QEMU_LOCK_GUARD(&watch.lock);
     if (!quasar_watching) {
         return;
@@ -93,10 +82,14 @@ void quasar_watch_jumps(CPUState *cpu)
     }
 }
 
-/* A vCPU looks at its own cache: no other thread may, as all blocks can be thrown away meanwhile. */
+/* On the vCPU's thread, as if it ran. */
 static void look(CPUState *cpu, run_on_cpu_data unused)
 {
+    qemu_mutex_unlock_iothread();
+    cpu_exec_start(cpu);
     quasar_watch_jumps(cpu);
+    cpu_exec_end(cpu);
+    qemu_mutex_lock_iothread();
 }
 
 static void look_at_all(void)
@@ -116,7 +109,7 @@ void quasar_watch_begin(void)
         watch.known = g_hash_table_new(NULL, NULL);
         watch.noted = g_array_new(false, false, sizeof(QuasarBlock));
         watch.todo = g_ptr_array_new();
-        quasar_watching = true;
+        qatomic_set(&quasar_watching, true);
     }
     look_at_all();
 }
@@ -124,7 +117,7 @@ void quasar_watch_begin(void)
 void quasar_watch_end(void)
 {
     QEMU_LOCK_GUARD(&watch.lock);
-    quasar_watching = false;
+    qatomic_set(&quasar_watching, false);
     g_clear_pointer(&watch.known, g_hash_table_unref);
     g_clear_pointer(&watch.noted, g_array_unref);
     g_clear_pointer(&watch.todo, g_ptr_array_unref);
