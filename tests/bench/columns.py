@@ -4,8 +4,6 @@
 Its segment is hostA's and the client's. It runs there, or on hostB, which is on another subnet.
 """
 import contextlib
-import gzip
-import io
 import os
 import shutil
 import socket
@@ -15,6 +13,7 @@ import sys
 HERE = os.path.dirname(os.path.abspath(__file__))
 for directory in ('lab', 'integration'):
     sys.path.insert(0, os.path.join(os.path.dirname(HERE), directory))
+import initramfs  # noqa: E402
 import lab as lab_library  # noqa: E402
 import vnet_guest  # noqa: E402
 import vnet_support as support  # noqa: E402
@@ -27,25 +26,11 @@ ON = ('csum', 'host_tso4', 'host_tso6', 'host_ecn', 'guest_csum', 'guest_tso4', 
 OFF = ('gso', 'host_ufo', 'guest_ufo', 'guest_announce', 'ctrl_guest_offloads')
 
 
-def archive(files):
-    """A cpio archive as the kernel takes it behind an initramfs. `files`: path -> content, None for a directory."""
-    out = io.BytesIO()
-    for number, (path, content) in enumerate(list(files.items()) + [('TRAILER!!!', b'')], 1):
-        name, data = path.encode() + b'\0', content or b''
-        mode = 0o100755 if content is not None else 0o040755
-        out.write(b'070701' + b''.join(b'%08x' % value for value in (
-            number, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(name), 0)))
-        for part in (name, data):
-            out.write(part)
-            out.write(b'\0' * (-out.tell() % 4))
-    return out.getvalue()
-
-
 def iperf_files():
     """iperf3 and its libraries, and the documents that the guest serves."""
     program = shutil.which('iperf3')
     paths = [program] + [word for word in lab_library.run('ldd', program).split() if word.startswith('/')]
-    files = {'www/%dk' % size: os.urandom(size * 1024) for size in (10, 100)}
+    files = initramfs.documents((10, 100))
     for path in paths:
         place = 'bin/iperf3' if path == program else path.lstrip('/')
         for end in range(1, place.count('/') + 1):
@@ -64,10 +49,7 @@ class Guest(vnet_guest.Guest):
     def boot_files(self):
         kernel, initrd = self.places.guest_files()
         extended = initrd + '-iperf'
-        with open(self.places.path(self.place, initrd), 'rb') as file:
-            whole = file.read() + gzip.compress(archive(iperf_files()), 1)
-        with open(self.places.path(self.place, extended), 'wb') as file:
-            file.write(whole)
+        initramfs.extend(self.places.path(self.place, initrd), iperf_files(), self.places.path(self.place, extended))
         return kernel, extended
 
 

@@ -42,16 +42,17 @@ class Report:
 
 
 class Emulator:
-    """One process. `prefix` is what runs it (a foreign one under qemu-user)."""
+    """One process. `prefix` is what runs it (a foreign one under qemu-user); `kernel` a guest other than guest.c's."""
 
     count = 0
 
-    def __init__(self, binary, directory, *options, prefix=(), incoming=False, environment=None):
+    def __init__(self, binary, directory, *options, prefix=(), kernel=None, incoming=False, environment=None):
         Emulator.count += 1
         base = os.path.join(directory, 'e%d' % Emulator.count)
         self.monitor, self.serial, self.log, self.socket = (base + s for s in ('.qmp', '.out', '.log', '.move'))
-        command = list(prefix) + [binary, '-nodefaults', '-no-user-config', '-display', 'none', '-kernel', os.path.join(directory, 'guest.elf'),
-                                  '-qmp', 'unix:%s,server=on,wait=off' % self.monitor, '-serial', 'file:' + self.serial]
+        command = list(prefix) + [binary, '-nodefaults', '-no-user-config', '-display', 'none',
+                                  '-kernel', kernel or os.path.join(directory, 'guest.elf'), '-qmp',
+                                  'unix:%s,server=on,wait=off' % self.monitor, '-serial', 'file:' + self.serial]
         command += list(options) + (['-incoming', 'defer'] if incoming else [])
         with open(self.log, 'w', encoding='utf-8') as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
@@ -179,11 +180,18 @@ def distribution_emulator(target='x86_64'):
     return shutil.which('qemu-system-' + target)
 
 
+def built_emulator(target, *options):
+    find = [os.path.join(HERE, '..', '..', 'emulator', 'build', 'make-emulator'), '--find', '--target', target]
+    found = subprocess.run(find + list(options), stdout=subprocess.PIPE, universal_newlines=True).stdout.strip()
+    return os.path.join(found, 'bin', 'qemu-system-' + target) if found else None
+
+
 def bundled_emulator(target='x86_64'):
     """The built emulator of this tree, None when there is none."""
     given = os.environ.get('QUASAR_BUNDLED_EMULATOR')
-    if given and target == 'x86_64':
-        return given
-    find = [os.path.join(HERE, '..', '..', 'emulator', 'build', 'make-emulator'), '--find', '--target', target]
-    found = subprocess.run(find, stdout=subprocess.PIPE, universal_newlines=True).stdout.strip()
-    return os.path.join(found, 'bin', 'qemu-system-' + target) if found else None
+    return given if given and target == 'x86_64' else built_emulator(target)
+
+
+def plain_emulator():
+    """The same without our patches, None when it has not been built (make-emulator --plain)."""
+    return built_emulator('x86_64', '--plain')
