@@ -162,10 +162,10 @@ def link(lab, anchor, vnet):
     lab_library.wait_for('the link', lambda: vnet.status()['link']['up'] and anchor.status()['link']['up'])
 
 
-def start_anchor(lab, stack, directory='/run/anchor'):
+def start_anchor(lab, stack, directory='/run/anchor', mac=support.MAC):
     os.makedirs(lab.path(HOME, directory), mode=0o777, exist_ok=True)
     os.chmod(lab.path(HOME, directory), 0o777)
-    anchor = support.Vnet(lab, directory, '--anchor', place=HOME, nic='eth0', stream=False)
+    anchor = support.Vnet(lab, directory, '--anchor', place=HOME, nic='eth0', mac=mac, stream=False)
     stack.callback(anchor.stop)
     assert anchor.word == 'ok', anchor.log_text()
     return anchor
@@ -239,3 +239,18 @@ def boot(lab, stack, column):
     lab_library.wait_for('the boot of the guest', lambda: vnet_guest.serves(lab, ADDRESS), 90)
     guest.shell('ip link set eth0 mtu %d; iperf3 -s -D' % guest.mtu)
     return guest
+
+
+def boot_beside(lab, stack, names):
+    """Guests by a tap and by quasar-vnet, as named, on two hosts of one segment: column -> guest, which has its `address`."""
+    guests = {}
+    for number, (name, place) in enumerate(zip(names, ('hostA', 'hostB'))):
+        kind = type('Guest', (Guest,), {'MAC': support.MAC[:5] + bytes((0x60 + number,))})
+        address = '%s.%d' % (ADDRESS.rpartition('.')[0], 60 + number)
+        guest = kind(lab, stack, place, 'tap' if name == 'tap' else 'offload', nic='eth0', address=address)
+        if guest.vnet:
+            guest.vnet.call('activate')
+        lab_library.wait_for('the boot of the guest', lambda address=address: vnet_guest.serves(lab, address), 90)
+        guest.shell('iperf3 -s -D')
+        guest.address, guests[name] = address, guest
+    return guests

@@ -48,6 +48,7 @@ class Guest:
     # vectors=0: stock QEMU 7.2 under TCG ends with SIGSEGV when the guest enables MSI-X of a vhost-user NIC.
     DEVICE = 'vectors=0'
     VHOST = 'off'  # of a tap
+    MAC = MAC
 
     def __init__(self, places, stack, place, kind, nic=support.NIC, address=GUEST, incoming=False, file_mib=8):
         self.places, self.place, self.nic = places, place, nic
@@ -70,7 +71,7 @@ class Guest:
             'memory-backend-memfd,id=pc.ram,share=on,x-use-canonical-path-for-ramblock-id=off,size=%dk' % MEMORY_KIB,
             '-kernel', kernel, '-initrd', initrd, '-append',
             'console=ttyS0 quiet quasar.ip=%s/24 quasar.file=%d' % (address, file_mib),
-            '-device', 'virtio-net-pci,netdev=net0,romfile=,%s,mac=%s' % (self.DEVICE, MAC.hex(':')),
+            '-device', 'virtio-net-pci,netdev=net0,romfile=,%s,mac=%s' % (self.DEVICE, self.MAC.hex(':')),
             '-serial', 'unix:%s/serial,server=on,wait=off' % self.directory,
             '-qmp', 'unix:%s/qmp,server=on,wait=off' % self.directory]
         arguments += {
@@ -109,7 +110,7 @@ class Guest:
     def start_vnet(self):
         options = {'offload': ['--vhost', self.directory + '/vhost', '--offload'],
                    'portable': ['--vhost', self.directory + '/vhost'], 'stream': []}[self.kind]
-        self.vnet = Vnet(self.places, self.directory, *options, place=self.place, nic=self.nic,
+        self.vnet = Vnet(self.places, self.directory, *options, place=self.place, nic=self.nic, mac=self.MAC,
                          stream=self.kind == 'stream')
         self.stack.callback(self.vnet.stop)
         assert self.vnet.word == 'ok'

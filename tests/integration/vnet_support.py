@@ -173,11 +173,11 @@ class Control:
 class Vnet:
     """A running quasar-vnet in a place. `options` are further arguments."""
 
-    def __init__(self, places, path, *options, place='hostA', nic=NIC, user='nobody', stream=True):
+    def __init__(self, places, path, *options, place='hostA', nic=NIC, mac=MAC, user='nobody', stream=True):
         """`path`: the place's directory, as seen inside, for the sockets."""
         program = os.path.join(places.build or '', 'vnet', 'quasar-vnet')
         self.control_path = places.path(place, path + '/ctl')
-        arguments = [program, '--nic', nic, '--mac', MAC.hex(':'), '--control', path + '/ctl', '--name', 'test',
+        arguments = [program, '--nic', nic, '--mac', mac.hex(':'), '--control', path + '/ctl', '--name', 'test',
                      '--ready-fd', '1', '--user', user]
         if stream:
             arguments += ['--stream', path + '/stream']
