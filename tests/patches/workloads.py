@@ -4,7 +4,7 @@
 Theory of operation: what else runs on the machine changes what a second of CPU time is worth, and does so from one second to
 the next. So the emulators that are compared live at the same time and work in turn, a fraction of a second each, the others
 stopped or idle meanwhile. A work is made with a directory of its own; run() takes cells (name, binary, machine) and
-returns figure -> cell's name -> amount per CPU second, the greater the better.
+returns figure -> cell's name -> amounts per CPU second, one of each turn, the greater the better.
 """
 import contextlib
 import os
@@ -24,14 +24,13 @@ HOST, GUEST = '10.88.0.9', '10.88.0.50'
 PACKAGES = {'ab': 'apache2-utils', 'ip': 'iproute2'}
 REQUESTS = {10: 100, 100: 50}  # KB -> how many in each turn
 CONNECTIONS = 2
-TURN_S, TURNS = 0.25, 16
+TURN_S, TURNS = 0.4, 16
 BOOT_S = 300
 
 
 def cpu_seconds(emulator):
-    with open('/proc/%d/stat' % emulator.process.pid, encoding='ascii') as file:
-        fields = file.read().rpartition(')')[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')
+    """Of all its threads, to the nanosecond: the clock that clock_getcpuclockid(3) names for another process."""
+    return time.clock_gettime(~emulator.process.pid << 3 | 2)
 
 
 def in_turn(cells, number):
@@ -64,18 +63,18 @@ class Loop:
     def run(self, cells):
         with contextlib.ExitStack() as stack:
             emulators = [self.start(stack, binary, machine) for _, binary, machine in cells]
-            before = [self.state(emulator) for emulator in emulators]
+            rates = {emulator: [] for emulator in emulators}
             for number in range(TURNS):
                 for emulator in in_turn(emulators, number):
-                    with running(emulator):
-                        time.sleep(TURN_S)
-            after = [self.state(emulator) for emulator in emulators]
-        return {self.figure: {cell[0]: (rounds - first) / (used - begin) for cell, (first, begin), (rounds, used)
-                              in zip(cells, before, after)}}
+                    rates[emulator].append(self.turn(emulator))
+        return {self.figure: {cell[0]: rates[emulator] for cell, emulator in zip(cells, emulators)}}
 
     @staticmethod
-    def state(emulator):
-        return emulator.reports()[-1].rounds[0], cpu_seconds(emulator)
+    def turn(emulator):
+        first, begin = emulator.reports()[-1].rounds[0], cpu_seconds(emulator)
+        with running(emulator):
+            time.sleep(TURN_S)
+        return (emulator.reports()[-1].rounds[0] - first) / (cpu_seconds(emulator) - begin)
 
 
 def command(*words):
@@ -102,7 +101,8 @@ def network_with_tap(name):
 class LinuxGuest:
     """One emulator with the lab's guest, before its first instruction, and a tap in a network of its own."""
 
-    def __init__(self, stack, work, number, binary, machine):
+    def __init__(self, stack, work, number, cell):
+        self.name, binary, machine = cell
         self.inside = stack.enter_context(network_with_tap('quasar-speed-%d-%d' % (os.getpid(), number)))
         self.emulator = Emulator(
             binary, work.directory, '-S', '-machine', machine, '-accel', 'tcg', '-m', '256', '-smp', str(work.vcpus),
@@ -124,9 +124,13 @@ class LinuxGuest:
     def answer(self, size, number):
         """CPU seconds for so many requests for a document."""
         begin = cpu_seconds(self.emulator)
-        said = command(*self.inside, 'ab', '-q', '-n', str(number), '-c', str(CONNECTIONS), 'http://%s/%dk' % (GUEST, size))
+        try:
+            said = command(*self.inside, 'ab', '-q', '-n', str(number), '-c', str(CONNECTIONS),
+                           'http://%s/%dk' % (GUEST, size))
+        except EmulatorError as error:
+            raise EmulatorError('the guest of %s: %s' % (self.name, error)) from None
         if not re.search(r'(?m)^Failed requests: +0$', said) or 'Non-2xx' in said:
-            raise EmulatorError('ab: not every request for %d KB was answered:\n%s' % (size, said))
+            raise EmulatorError('not every request for %d KB was answered:\n%s' % (size, said))
         return cpu_seconds(self.emulator) - begin
 
 
@@ -142,7 +146,7 @@ class Linux:
 
     def run(self, cells):
         with contextlib.ExitStack() as stack:
-            guests = [LinuxGuest(stack, self, number, *cell[1:]) for number, cell in enumerate(cells)]
+            guests = [LinuxGuest(stack, self, number, cell) for number, cell in enumerate(cells)]
             names = [cell[0] for cell in cells]
             figures = {'boot, %d vCPU' % self.vcpus: dict(zip(names, self.boot(guests)))}
             for guest in guests:
@@ -153,7 +157,7 @@ class Linux:
 
     @staticmethod
     def boot(guests):
-        """How many boots each makes in a CPU second."""
+        """How many boots each makes in a CPU second; one figure, since no part of a boot is like another."""
         number, deadline = 0, time.monotonic() + BOOT_S
         while not all(guest.up for guest in guests):
             for guest in in_turn(guests, number):
@@ -161,15 +165,15 @@ class Linux:
             number += 1
             if time.monotonic() > deadline:
                 raise EmulatorError('not every guest has booted after %d s' % BOOT_S)
-        return [1 / cpu_seconds(guest.emulator) for guest in guests]
+        return [[1 / cpu_seconds(guest.emulator)] for guest in guests]
 
     @staticmethod
     def ask(guests, size):
         """How many requests each answers in a CPU second."""
         for guest in guests:
             guest.answer(size, REQUESTS[size])  # what it runs is translated once
-        used = {guest: 0 for guest in guests}
+        rates = {guest: [] for guest in guests}
         for number in range(TURNS):
             for guest in in_turn(guests, number):
-                used[guest] += guest.answer(size, REQUESTS[size])
-        return [TURNS * REQUESTS[size] / seconds for seconds in used.values()]
+                rates[guest].append(REQUESTS[size] / guest.answer(size, REQUESTS[size]))
+        return rates.values()
