@@ -237,10 +237,8 @@ monitor_migrate_set_parameters(Qmp *qmp, json_t *parameters, GError **error)
     return run(qmp, "migrate-set-parameters", parameters, error);
 }
 
-// Each time, as what an earlier migration was told stays when that was refused. Emulators without the object
-// never tell, and those whose guest is not emulated have nothing to tell.
-static void
-tell_translations(Qmp *qmp, gboolean tell)
+void
+monitor_tell_translations(Qmp *qmp, gboolean tell)
 {
     g_autoptr(GError) problem = NULL;
     if (!run(qmp, "qom-set",
@@ -252,9 +250,8 @@ tell_translations(Qmp *qmp, gboolean tell)
 }
 
 gboolean
-monitor_migrate(Qmp *qmp, const char *uri, gboolean ahead, GError **error)
+monitor_migrate(Qmp *qmp, const char *uri, GError **error)
 {
-    tell_translations(qmp, ahead);
     return run(qmp, "migrate", json_pack("{s:s}", "uri", uri), error);
 }
 

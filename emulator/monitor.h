@@ -51,9 +51,12 @@ gboolean monitor_migrate_set_capabilities(Qmp *qmp, const char *const *names, GE
 gboolean monitor_migrate_clear_capabilities(Qmp *qmp, const char *const *names, GError **error);
 // `parameters` is stolen: an object for migrate-set-parameters.
 gboolean monitor_migrate_set_parameters(Qmp *qmp, json_t *parameters, GError **error);
-// `ahead`: the stream may tell what code to translate before the guest comes, which its reader must know of
-// (emulator/patches/translate-ahead). Others read it as ever.
-gboolean monitor_migrate(Qmp *qmp, const char *uri, gboolean ahead, GError **error);
+// Whether the next migration tells what code to translate before the guest comes, which its reader must know
+// of (emulator/patches/translate-ahead); the guest is watched from now on until that has ended. To be said
+// each time: it stays when a migration is refused. Emulators that do not know of it, or whose guest is not
+// emulated, never tell.
+void monitor_tell_translations(Qmp *qmp, gboolean tell);
+gboolean monitor_migrate(Qmp *qmp, const char *uri, GError **error);
 gboolean monitor_migrate_incoming(Qmp *qmp, const char *uri, GError **error);
 gboolean monitor_migrate_cancel(Qmp *qmp, GError **error);
 // Cancels, which returns before it is done (the emulator may resume its guest by itself in between), and

@@ -86,12 +86,21 @@ stage_nics(Outgoing *out, GError **error G_GNUC_UNUSED)
     return TRUE;
 }
 
+// Whether the destination translates ahead of the guest.
+static gboolean
+translates_ahead(const Outgoing *out)
+{
+    const EmulatorTraits *there = out->options->destination->traits;
+    return there && emulator_traits_has_patch(there, "translate-ahead");
+}
+
 static gboolean
 stage_capabilities(Outgoing *out, GError **error)
 {
     static const char *const names[] = {"return-path", "events", "pause-before-switchover",
                                         "late-block-activate", NULL};
     out->bandwidth = out->options->bandwidth;
+    monitor_tell_translations(out->qmp, translates_ahead(out));
     return monitor_migrate_set_capabilities(out->qmp, names, error) &&
            // It is us who stop the guest. Of a limit of 0 QEMU makes a single pass over the memory.
            monitor_migrate_set_parameters(
@@ -157,14 +166,6 @@ stage_anchors(Outgoing *out, GError **error)
     return frame_send(out->end->control, message, PEER_TIMEOUT_MS, error);
 }
 
-// Whether the destination translates ahead of the guest.
-static gboolean
-translates_ahead(const Outgoing *out)
-{
-    const EmulatorTraits *there = out->options->destination->traits;
-    return there && emulator_traits_has_patch(there, "translate-ahead");
-}
-
 static gboolean
 stage_memory(Outgoing *out, GError **error)
 {
@@ -177,7 +178,7 @@ stage_memory(Outgoing *out, GError **error)
         return FALSE;
     out->memory_us = g_get_monotonic_time();
     gint64 deadline = out->memory_us + MIRROR_LIMIT_US;
-    if (!monitor_migrate(out->qmp, uri, translates_ahead(out), error) || !fault_point("src-ram", error) ||
+    if (!monitor_migrate(out->qmp, uri, error) || !fault_point("src-ram", error) ||
         !outgoing_stop_guest(out, deadline, error))
         return FALSE;
     return decide_run_state(out, error) && fault_point("src-stopped", error);
@@ -243,6 +244,7 @@ take_back(Outgoing *out)
             return;
     }
     departure_stay(out->domain);
+    monitor_tell_translations(out->qmp, FALSE);
     if (out->end->control)
         out->end->closed =
             outgoing_say(out, "abort", NULL) && outgoing_hear(out, "closed", after_ms(PEER_TIMEOUT_MS), NULL);

@@ -139,7 +139,8 @@ save_stream_write(Domain *domain, Qmp *qmp, int fd, const char *path, GError **e
     g_autoptr(GError) problem = NULL;
     if (!prepare(qmp, fd, json_pack("{s:I}", "max-bandwidth", (json_int_t) G_MAXINT64), error))
         return FALSE;
-    if (!monitor_migrate(qmp, "fd:" NAME, FALSE, &problem)) {
+    monitor_tell_translations(qmp, FALSE);
+    if (!monitor_migrate(qmp, "fd:" NAME, &problem)) {
         monitor_closefd(qmp, NAME, NULL);
         return quasar_set_error(error, VIR_ERR_OPERATION_FAILED, "the emulator cannot save the guest: %s",
                                 problem->message);

@@ -42,7 +42,9 @@ static struct {
     bool working;      /* a vCPU's thread has been told to work */
     bool translating;  /* it is at it: what follows after `next` is its own */
     GArray *blocks;    /* QuasarBlock */
-    guint next;        /* of `blocks` */
+    guint next;        /* of `blocks`, that was not translated */
+    guint cursor;      /* where the round through them is */
+    bool fruitful;     /* it has found some */
     GHashTable *pages; /* Page, by itself */
     ArchCPU *model;    /* the copy of the vCPU */
     Page *page;        /* of the block that is being translated */
@@ -143,14 +145,43 @@ static bool others_wait(CPUState *cpu)
     return true;
 }
 
-/* Takes the next block; false: there is none, or no time left. */
+/* Whether the code is there: RAM that has not come is zero. With RCU's read lock. */
+static bool has_come(const QuasarBlock *block)
+{
+    const uint8_t *page = bytes_at(block->address & TARGET_PAGE_MASK);
+
+    return page && page[block->address & ~TARGET_PAGE_MASK];
+}
+
+/* With the lock: the next block whose code is there. Those whose code is not stay behind `next`, for another round. */
+static bool find_block(QuasarBlock *block)
+{
+    for (; ahead.cursor < ahead.blocks->len; ahead.cursor++) {
+        QuasarBlock *found = &g_array_index(ahead.blocks, QuasarBlock, ahead.cursor);
+
+        if (has_come(found)) {
+            *block = *found;
+            *found = g_array_index(ahead.blocks, QuasarBlock, ahead.next++);
+            ahead.cursor++;
+            return ahead.fruitful = true;
+        }
+    }
+    return false;
+}
+
+/* Takes the next block; false: there is none, or no time left. After a round without any, RAM has to come first. */
 static bool next_block(QuasarBlock *block)
 {
+    RCU_READ_LOCK_GUARD();
     QEMU_LOCK_GUARD(&ahead.lock);
-    ahead.translating = ahead.working = !ahead.enough && ahead.next < ahead.blocks->len;
-    if (ahead.working) {
-        *block = g_array_index(ahead.blocks, QuasarBlock, ahead.next++);
-    } else {
+    ahead.working = !ahead.enough && find_block(block);
+    if (!ahead.working && ahead.fruitful && !ahead.enough) {
+        ahead.fruitful = false;
+        ahead.cursor = ahead.next;
+        ahead.working = find_block(block);
+    }
+    ahead.translating = ahead.working;
+    if (!ahead.working) {
         qemu_cond_signal(&ahead.idle);
     }
     return ahead.working;
@@ -207,15 +238,16 @@ static void make_model(void)
 void quasar_ahead_add(const GArray *blocks)
 {
     QEMU_LOCK_GUARD(&ahead.lock);
-    if (ahead.enough || !blocks->len || ahead.blocks->len > MAX_BLOCKS) {
+    if (ahead.enough || ahead.blocks->len > MAX_BLOCKS) {
         return;
     }
     if (!ahead.model) {
         make_model();
     }
     g_array_append_vals(ahead.blocks, blocks->data, blocks->len);
-    if (!ahead.working) {
+    if (!ahead.working && ahead.next < ahead.blocks->len) {
         ahead.working = true;
+        ahead.cursor = ahead.next;
         async_run_on_cpu(first_cpu, work, RUN_ON_CPU_NULL);
     }
 }

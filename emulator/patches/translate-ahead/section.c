@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The section of the stream that tells the destination what to translate, and the object that switches it on:
- * /quasar-translate-ahead, whose property `tell` is set before a move to a destination that knows the section.
+ * /quasar-translate-ahead, whose property `tell` is set before a move to a destination that knows the section. The guest
+ * is watched from then on, so that most is told before its RAM is.
  *
  * A part of the section begins with what it is (a byte). PART_BLOCKS: a count (be32), and of each block the name of its
  * RAM (counted string, empty: the last one's), its offset there, pc, cs_base (be64) and flags (be32). PART_ENOUGH: the
@@ -20,7 +21,6 @@
 #include "sysemu/sysemu.h"
 #include "sysemu/tcg.h"
 #include "migration/qemu-file.h"
-#include "migration/ram.h"
 #include "quasar/translate-ahead.h"
 
 #define PAUSE_NS (50 * SCALE_MS) /* from one part to the next */
@@ -39,21 +39,9 @@ static bool is_active(void *opaque)
     return section.tell;
 }
 
-/* Not in the first pass: what is to be translated has to be there. */
 static bool has_news(void *opaque)
 {
-    return section.begun && ram_counters.dirty_sync_count > 1 &&
-        qemu_clock_get_ns(QEMU_CLOCK_REALTIME) - section.told_ns >= PAUSE_NS;
-}
-
-static int save_setup(QEMUFile *file, void *opaque)
-{
-    section.told_ns = qemu_clock_get_ns(QEMU_CLOCK_REALTIME);
-    section.begun = true;
-    quasar_watch_begin();
-    qemu_put_byte(file, PART_BLOCKS);
-    qemu_put_be32(file, 0);
-    return 0;
+    return section.begun && qemu_clock_get_ns(QEMU_CLOCK_REALTIME) - section.told_ns >= PAUSE_NS;
 }
 
 /* Those whose RAM both hosts have. With RCU's read lock. */
@@ -93,6 +81,13 @@ static int save_part(QEMUFile *file, void *opaque)
         qemu_put_be32(file, block->flags);
     }
     return 1;
+}
+
+static int save_setup(QEMUFile *file, void *opaque)
+{
+    section.begun = true;
+    save_part(file, opaque);
+    return 0;
 }
 
 static int save_complete(QEMUFile *file, void *opaque)
@@ -194,6 +189,11 @@ static void set_tell(Object *object, bool tell, Error **errp)
         return;
     }
     section.tell = tell;
+    if (tell) {
+        quasar_watch_begin();
+    } else {
+        quasar_watch_end();
+    }
 }
 
 static void class_init(ObjectClass *class, void *data)

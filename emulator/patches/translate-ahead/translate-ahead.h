@@ -12,6 +12,7 @@ typedef struct QuasarBlock {
     uint64_t cs_base;
     ram_addr_t address; /* on this host, of its first byte; its RAM may be gone */
     uint32_t flags;
+    const void *known; /* source: by what it is known here */
 } QuasarBlock;
 
 /* Source (watch.c). */
@@ -25,7 +26,10 @@ void quasar_watch_end(void);
 /* Notes what a vCPU's jump cache holds. Called when it is about to be emptied, from any thread. */
 void quasar_watch_jumps(CPUState *cpu);
 
-/* What was noted since the last call; the caller frees the array. What is in the caches now comes with the next. */
+/*
+ * What was noted since the last call, first what runs most; the caller frees the array. What is in the caches now
+ * comes with the next.
+ */
 GArray *quasar_watch_take(void);
 
 /* Destination (ahead.c). */

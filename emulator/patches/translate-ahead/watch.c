@@ -20,7 +20,7 @@ bool quasar_watching;
 
 static struct {
     QemuMutex lock;
-    GHashTable *known; /* translation blocks that were looked at */
+    GHashTable *known; /* translation blocks that were met -> how often */
     GArray *noted;     /* QuasarBlock, not taken yet */
     GPtrArray *todo;   /* scratch: blocks whose links have not been followed */
 } watch;
@@ -37,15 +37,34 @@ static void note(CPUState *cpu, TranslationBlock *block)
 
     if (tb_cflags(block) == cpu->tcg_cflags && address != -1 && tb_page_addr1(block) == -1) {
         g_array_append_vals(watch.noted, &(QuasarBlock) {
-            .pc = tb_pc(block), .cs_base = block->cs_base, .flags = block->flags, .address = address}, 1);
+            .pc = tb_pc(block), .cs_base = block->cs_base, .flags = block->flags, .address = address,
+            .known = block}, 1);
     }
+}
+
+static guint times_met(gconstpointer block)
+{
+    return GPOINTER_TO_UINT(g_hash_table_lookup(watch.known, block));
 }
 
 static void meet(TranslationBlock *block)
 {
-    if (block && g_hash_table_add(watch.known, block)) {
+    guint times = block ? times_met(block) : 0;
+
+    if (!block) {
+        return;
+    }
+    g_hash_table_insert(watch.known, block, GUINT_TO_POINTER(times + 1));
+    if (!times) {
         g_ptr_array_add(watch.todo, block);
     }
+}
+
+static gint most_met_first(gconstpointer a, gconstpointer b)
+{
+    guint times_a = times_met(((const QuasarBlock *)a)->known), times_b = times_met(((const QuasarBlock *)b)->known);
+
+    return times_a < times_b ? 1 : times_a > times_b ? -1 : 0;
 }
 
 /*
@@ -132,6 +151,7 @@ GArray *quasar_watch_take(void)
     if (quasar_watching) {
         GArray *taken = watch.noted;
 
+        g_array_sort(taken, most_met_first);
         watch.noted = noted;
         noted = taken;
     }
