@@ -97,8 +97,10 @@ translates_ahead(const Outgoing *out)
 static gboolean
 stage_capabilities(Outgoing *out, GError **error)
 {
-    static const char *const names[] = {"return-path", "events", "pause-before-switchover",
-                                        "late-block-activate", NULL};
+    // A page that goes again is told by what has changed of it (XBZRLE): little of most, and those that
+    // change all the time are the last that a guest which stands waits for.
+    static const char *const names[] = {"return-path",         "events", "pause-before-switchover",
+                                        "late-block-activate", "xbzrle", NULL};
     out->bandwidth = out->options->bandwidth;
     monitor_tell_translations(out->qmp, translates_ahead(out));
     return monitor_migrate_set_capabilities(out->qmp, names, error) &&

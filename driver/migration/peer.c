@@ -26,6 +26,10 @@ static const char *const name_keys[PEER_KIND_LAST] = {[PEER_DISK] = "disk", [PEE
 // A peer that is gone is noticed after this long although nothing is being read from it.
 #define USER_TIMEOUT_MS 5000u
 
+// What the kernel may hold of a connection that it has not sent (bytes); else it takes megabytes. They would
+// come before the last pages and the device state while the guest stands, and before a tunnel's frames.
+#define UNSENT_LIMIT (128 * 1024)
+
 void
 peer_address_free(PeerAddress *address)
 {
@@ -133,9 +137,10 @@ peer_local_addresses(void)
 static void
 set_socket_options(int fd)
 {
-    int one = 1;
-    unsigned int timeout = USER_TIMEOUT_MS;
+    const int one = 1, unsent = UNSENT_LIMIT;
+    const unsigned int timeout = USER_TIMEOUT_MS;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+    setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof(unsent));
     setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout, sizeof(timeout));
     setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
 }
@@ -272,13 +277,11 @@ peer_connect(const PeerAddress *address, TlsCredentials *credentials, const char
     return g_steal_pointer(&channel);
 }
 
-// What waits unsent in the kernel delays frames that come after it; a dead path is found although nothing is
-// sent.
+// A dead path is found although nothing is sent.
 static void
 set_tunnel_options(int fd)
 {
-    const int unsent = 128 * 1024, idle_s = 10, interval_s = 5, probes = 3;
-    setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof(unsent));
+    const int idle_s = 10, interval_s = 5, probes = 3;
     setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof(idle_s));
     setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval_s, sizeof(interval_s));
     setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof(probes));

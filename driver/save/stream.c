@@ -123,7 +123,8 @@ prepare(Qmp *qmp, int fd, json_t *parameters, GError **error)
 {
     static const char *const on[] = {"events", NULL};
     // What an earlier move may have left on.
-    static const char *const off[] = {"return-path", "pause-before-switchover", "late-block-activate", NULL};
+    static const char *const off[] = {"return-path", "pause-before-switchover", "late-block-activate",
+                                      "xbzrle", NULL};
     g_autoptr(json_t) own = parameters;
     return monitor_migrate_clear_capabilities(qmp, off, error) &&
            monitor_migrate_set_capabilities(qmp, on, error) &&

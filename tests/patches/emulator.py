@@ -59,7 +59,7 @@ class Emulator:
                                             env=dict(os.environ, **(environment or {})))
         self.events = []
         self.connect()
-        capabilities = [{'capability': name, 'state': True} for name in ('return-path', 'events')]
+        capabilities = [{'capability': name, 'state': True} for name in ('return-path', 'events', 'xbzrle')]
         self.command('migrate-set-capabilities', capabilities=capabilities)
         if incoming:
             self.command('migrate-incoming', uri='unix:' + self.socket)
