@@ -250,6 +250,14 @@ monitor_tell_translations(Qmp *qmp, gboolean tell)
 }
 
 gboolean
+monitor_is_translating(Qmp *qmp)
+{
+    json_t *arguments = json_pack("{s:s, s:s}", "path", "/quasar-translate-ahead", "property", "translating");
+    g_autoptr(json_t) reply = qmp_execute(qmp, "qom-get", arguments, MONITOR_TIMEOUT_MS, NULL);
+    return json_is_true(reply);
+}
+
+gboolean
 monitor_migrate(Qmp *qmp, const char *uri, GError **error)
 {
     return run(qmp, "migrate", json_pack("{s:s}", "uri", uri), error);

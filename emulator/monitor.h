@@ -56,6 +56,9 @@ gboolean monitor_migrate_set_parameters(Qmp *qmp, json_t *parameters, GError **e
 // each time: it stays when a migration is refused. Emulators that do not know of it, or whose guest is not
 // emulated, never tell.
 void monitor_tell_translations(Qmp *qmp, gboolean tell);
+
+// Whether the emulator, which a guest comes to, is translating at this moment what it was told.
+gboolean monitor_is_translating(Qmp *qmp);
 gboolean monitor_migrate(Qmp *qmp, const char *uri, GError **error);
 gboolean monitor_migrate_incoming(Qmp *qmp, const char *uri, GError **error);
 gboolean monitor_migrate_cancel(Qmp *qmp, GError **error);

@@ -40,8 +40,34 @@ is_refused(Incoming *incoming, GError **error)
     return refused;
 }
 
-// Waits for a message of one of the two types; "alive" is passed over, "anchors" is noted. A refusal ends the
-// wait.
+// Whether what the guest runs is translated here, as far as its code has come.
+static gboolean
+say_translated(Incoming *incoming, Channel *control, GError **error)
+{
+    domain_lock(incoming->domain);
+    g_autoptr(Qmp) qmp = domain_qmp(incoming->domain, NULL);
+    domain_unlock(incoming->domain);
+    gboolean all = !qmp || !monitor_is_translating(qmp);
+    g_autoptr(json_t) answer = json_pack("{s:s, s:b}", "type", "translated", "all", all);
+    return frame_send(control, answer, PEER_TIMEOUT_MS, error);
+}
+
+// What the source may say at any time before its guest is stopped.
+static gboolean
+take_aside(Incoming *incoming, Channel *control, json_t *message, const char *due, GError **error)
+{
+    const char *type = message_type(message);
+    if (g_str_equal(type, "alive"))
+        return TRUE;
+    if (g_str_equal(type, "anchors"))
+        return move_nics_take_offer(incoming, json_object_get(message, "list"), error);
+    if (g_str_equal(type, "translated?"))
+        return say_translated(incoming, control, error);
+    quasar_set_error(error, VIR_ERR_RPC, "the source sent '%s' where '%s' was due", type, due);
+    return FALSE;
+}
+
+// Waits for a message of one of the two types; others are taken aside. A refusal ends the wait.
 static json_t *
 expect(Incoming *incoming, Channel *control, const char *type, const char *other, GError **error)
 {
@@ -62,14 +88,8 @@ expect(Incoming *incoming, Channel *control, const char *type, const char *other
             return NULL;
         if (g_str_equal(message_type(message), type) || g_str_equal(message_type(message), other))
             return g_steal_pointer(&message);
-        if (g_str_equal(message_type(message), "anchors")) {
-            if (!move_nics_take_offer(incoming, json_object_get(message, "list"), error))
-                return NULL;
-        } else if (!g_str_equal(message_type(message), "alive")) {
-            quasar_set_error(error, VIR_ERR_RPC, "the source sent '%s' where '%s' was due",
-                             message_type(message), type);
+        if (!take_aside(incoming, control, message, type, error))
             return NULL;
-        }
         deadline = g_get_monotonic_time() + CONTROL_SILENCE_MS * G_TIME_SPAN_MILLISECOND;
     }
 }

@@ -28,15 +28,18 @@ typedef struct {
     gboolean held;      // frames to the guest wait
     gboolean at_switch; // QEMU has come to pre-switchover without our stopping the guest
     gboolean ready_heard;
-    gboolean broken;    // what the emulator sends over a relay does not arrive; the destination may say why
-    gboolean answered;  // the destination has said why it fails
-    gboolean refused;   // the destination has said so, and has it on its disk
-    guint64 bandwidth;  // MiB/s that QEMU was told, 0: no limit
-    gint64 memory_us;   // monotonic: the memory moves since then
-    gint64 stopped_us;  // monotonic, of QEMU's STOP
-    gint64 deadline_us; // monotonic: READY must have come; 0: the guest has not been stopped
-    gint64 asked_us;    // monotonic: the statistics are as of then
-    gint64 alive_us;    // monotonic: "alive" was said then
+    gboolean translated; // the destination has caught up with translating what the guest runs, or does no
+                         // such thing
+    gboolean broken;     // what the emulator sends over a relay does not arrive; the destination may say why
+    gboolean answered;   // the destination has said why it fails
+    gboolean refused;    // the destination has said so, and has it on its disk
+    guint64 bandwidth;   // MiB/s that QEMU was told, 0: no limit
+    gint64 memory_us;    // monotonic: the memory moves since then
+    gint64 passed_us;    // monotonic: all of it has gone once; 0: not yet
+    gint64 stopped_us;   // monotonic, of QEMU's STOP
+    gint64 deadline_us;  // monotonic: READY must have come; 0: the guest has not been stopped
+    gint64 asked_us;     // monotonic: the statistics are as of then
+    gint64 alive_us;     // monotonic: "alive" was said then
     gint64 resumed_wall_us; // as the destination says
 } Outgoing;
 
@@ -53,6 +56,9 @@ gboolean outgoing_say(Outgoing *out, const char *type, GError **error);
 
 // The destination's next word must be `type`, or it is "refused", which it has on its disk.
 gboolean outgoing_hear(Outgoing *out, const char *type, gint64 deadline_us, GError **error);
+
+// Asks the destination whether it has translated what the guest runs, and takes earlier answers.
+gboolean outgoing_ask_translated(Outgoing *out, GError **error);
 
 // Replaces the error by what is clearer: that the guest was destroyed, or what the destination says.
 void outgoing_explain_end(Outgoing *out, GError **error);

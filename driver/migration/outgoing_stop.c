@@ -11,6 +11,8 @@
 // How long before the end of the first pass over the memory frames to the guest begin to wait. QEMU may stop
 // an idle guest at that very end, and what it reads for a guest that has stopped is lost.
 #define HOLD_AHEAD_US (20 * G_TIME_SPAN_MILLISECOND)
+// How long a guest, once its memory has gone, runs on here for the destination to translate what it runs.
+#define TRANSLATE_LIMIT_US (300 * G_TIME_SPAN_MILLISECOND)
 // The pass is looked at again after this part of what seems to be left of it.
 #define LOOK_FRACTION 4
 #define LOOK_LEAST_US (2 * G_TIME_SPAN_MILLISECOND)
@@ -101,13 +103,22 @@ is_later_pass(json_t *event)
     return json_integer_value(pass) >= 2;
 }
 
+// Whether the guest is not to stay for its translating. So little of its memory is left meanwhile that QEMU
+// may stop it by itself, which not all NICs stand.
+static gboolean
+is_translated(const Outgoing *out)
+{
+    return out->translated || !move_nics_are_exact(out->nics) ||
+           g_get_monotonic_time() - out->passed_us > TRANSLATE_LIMIT_US;
+}
+
 // A pass after the first begins, and the guest may be stopped now. It is held before that is looked at, since
 // a short pass may be the last one; but it is not to be without its frames for a long one.
 static gboolean
 is_last_pass(Outgoing *out)
 {
     hold_nics(out);
-    if (is_nearly_there(out))
+    if (is_translated(out) && is_nearly_there(out))
         return TRUE;
     if (move_nics_are_exact(out->nics))
         return FALSE;
@@ -132,7 +143,15 @@ wait_nearly_there(Outgoing *out, gint64 deadline, GError **error)
             return FALSE;
         }
         out->at_switch |= g_str_equal(status, "pre-switchover");
-        if (out->at_switch || (is_later_pass(event) && is_last_pass(out)))
+        if (out->at_switch)
+            return TRUE;
+        if (!is_later_pass(event))
+            continue;
+        out->passed_us = out->passed_us ? out->passed_us : g_get_monotonic_time();
+        // On a busy host translating takes longer than the memory does; the answer is for the next pass.
+        if (!out->translated && !outgoing_ask_translated(out, error))
+            return FALSE;
+        if (is_last_pass(out))
             return TRUE;
     }
 }

@@ -47,6 +47,28 @@ set_answer_error(Outgoing *out, const char *got, json_t *message, GError **error
                            : "nothing");
 }
 
+// The answer to outgoing_ask_translated(), which may come between any others.
+static gboolean
+take_answer(Outgoing *out, json_t *message)
+{
+    if (g_strcmp0(json_string_value(json_object_get(message, "type")), "translated") != 0)
+        return FALSE;
+    out->translated |= json_is_true(json_object_get(message, "all"));
+    return TRUE;
+}
+
+// The next word that is no such answer.
+static json_t *
+receive(Outgoing *out, GError **error)
+{
+    for (;;) {
+        json_t *message = frame_receive(out->end->control, PEER_TIMEOUT_MS, error);
+        if (!message || !take_answer(out, message))
+            return message;
+        json_decref(message);
+    }
+}
+
 // Until `released` an abort or the death of the emulator ends the wait.
 gboolean
 outgoing_hear(Outgoing *out, const char *type, gint64 deadline_us, GError **error)
@@ -68,7 +90,7 @@ outgoing_hear(Outgoing *out, const char *type, gint64 deadline_us, GError **erro
                          type);
         return FALSE;
     }
-    g_autoptr(json_t) message = frame_receive(control, PEER_TIMEOUT_MS, error);
+    g_autoptr(json_t) message = receive(out, error);
     if (!message)
         return FALSE;
     const char *got = json_string_value(json_object_get(message, "type"));
@@ -78,6 +100,33 @@ outgoing_hear(Outgoing *out, const char *type, gint64 deadline_us, GError **erro
     }
     out->resumed_wall_us = json_integer_value(json_object_get(message, "resumed"));
     return TRUE;
+}
+
+// What the destination has said meanwhile.
+static gboolean
+listen_aside(Outgoing *out, GError **error)
+{
+    int ready = channel_wait(out->end->control, 0, error);
+    if (ready <= 0)
+        return ready == 0;
+    g_autoptr(json_t) message = frame_receive(out->end->control, PEER_TIMEOUT_MS, error);
+    if (!message)
+        return FALSE;
+    if (take_answer(out, message))
+        return TRUE;
+    // It may have loaded all before our own emulator knows that it has sent all. Else it speaks unasked only
+    // to say that it fails.
+    const char *got = json_string_value(json_object_get(message, "type"));
+    out->ready_heard = out->deadline_us && g_strcmp0(got, "ready") == 0;
+    if (!out->ready_heard)
+        set_answer_error(out, got, message, error);
+    return out->ready_heard;
+}
+
+gboolean
+outgoing_ask_translated(Outgoing *out, GError **error)
+{
+    return listen_aside(out, error) && (out->translated || outgoing_say(out, "translated?", error));
 }
 
 // Between two waits for an event.
@@ -90,19 +139,7 @@ outgoing_tick(Outgoing *out, GError **error)
         return FALSE;
     if (!out->deadline_us && now - out->asked_us >= STATS_US)
         outgoing_follow(out);
-    int ready = channel_wait(out->end->control, 0, error);
-    if (ready <= 0)
-        return ready == 0;
-    g_autoptr(json_t) message = frame_receive(out->end->control, PEER_TIMEOUT_MS, error);
-    if (!message)
-        return FALSE;
-    // It may have loaded all before our own emulator knows that it has sent all. Else it speaks unasked only
-    // to say that it fails.
-    const char *got = json_string_value(json_object_get(message, "type"));
-    out->ready_heard = out->deadline_us && g_strcmp0(got, "ready") == 0;
-    if (!out->ready_heard)
-        set_answer_error(out, got, message, error);
-    return out->ready_heard;
+    return listen_aside(out, error);
 }
 
 // Each event is taken here. STOP may come after "pre-switchover": QEMU's main thread, which stops the guest
@@ -238,7 +275,7 @@ outgoing_explain_end(Outgoing *out, GError **error)
     if (!out->end->control || !emulator_is_alive(&out->process) ||
         channel_wait(out->end->control, words_limit_ms(out), NULL) == 0)
         return;
-    g_autoptr(json_t) message = frame_receive(out->end->control, PEER_TIMEOUT_MS, &lost);
+    g_autoptr(json_t) message = receive(out, &lost);
     const char *got = json_string_value(json_object_get(message, "type"));
     if (message && g_strcmp0(got, "refused") != 0)
         return;

@@ -107,6 +107,7 @@ class PatchesTest(unittest.TestCase):
             before = emulator
             emulator = self.moved(emulator, BUNDLED, QUASAR_MACHINE, *options, ahead=True)
             self.assertFalse(self.ahead(before, 'tell'), 'it is for one move')
+            self.assertFalse(self.ahead(emulator, 'translating'), 'the guest has come')
             translated += self.ahead(emulator, 'translated')
             stale += self.ahead(emulator, 'stale-pages')
         self.assertGreater(translated, 50)

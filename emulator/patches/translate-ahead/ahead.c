@@ -235,6 +235,16 @@ static void make_model(void)
     qatomic_set(&quasar_ahead_env, &ahead.model->env);
 }
 
+/* With the lock and the BQL. */
+static void begin_work(void)
+{
+    if (!ahead.enough && !ahead.working && ahead.next < ahead.blocks->len) {
+        ahead.working = true;
+        ahead.cursor = ahead.next;
+        async_run_on_cpu(first_cpu, work, RUN_ON_CPU_NULL);
+    }
+}
+
 void quasar_ahead_add(const GArray *blocks)
 {
     QEMU_LOCK_GUARD(&ahead.lock);
@@ -245,17 +255,28 @@ void quasar_ahead_add(const GArray *blocks)
         make_model();
     }
     g_array_append_vals(ahead.blocks, blocks->data, blocks->len);
-    if (!ahead.working && ahead.next < ahead.blocks->len) {
-        ahead.working = true;
-        ahead.cursor = ahead.next;
-        async_run_on_cpu(first_cpu, work, RUN_ON_CPU_NULL);
-    }
+    begin_work();
 }
 
 void quasar_ahead_stop(void)
 {
     QEMU_LOCK_GUARD(&ahead.lock);
     ahead.enough = true;
+}
+
+bool quasar_ahead_works(void)
+{
+    bool more = false;
+
+    RCU_READ_LOCK_GUARD();
+    QEMU_LOCK_GUARD(&ahead.lock);
+    for (guint i = ahead.next; i < ahead.blocks->len && !more; i++) {
+        more = has_come(&g_array_index(ahead.blocks, QuasarBlock, i));
+    }
+    if (more) {
+        begin_work();
+    }
+    return ahead.working;
 }
 
 bool quasar_ahead_will_compare(void)

@@ -196,9 +196,15 @@ static void set_tell(Object *object, bool tell, Error **errp)
     }
 }
 
+static bool get_translating(Object *object, Error **errp)
+{
+    return quasar_ahead_works();
+}
+
 static void class_init(ObjectClass *class, void *data)
 {
     object_class_property_add_bool(class, "tell", get_tell, set_tell);
+    object_class_property_add_bool(class, "translating", get_translating, NULL);
 }
 
 static void instance_init(Object *object)

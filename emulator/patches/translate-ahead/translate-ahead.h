@@ -53,6 +53,9 @@ RAMBlock *quasar_ram_of(ram_addr_t address);
 /* In place of get_page_addr_code_hostp(), for that one. Leaves the translation when the address is on another page. */
 tb_page_addr_t quasar_ahead_page(target_ulong address, void **host);
 
+/* Whether a vCPU's thread is at it; what is queued and whose code has come sets it to work. With the BQL. */
+bool quasar_ahead_works(void);
+
 /* No more is translated of what is queued. */
 void quasar_ahead_stop(void);
 
