@@ -237,16 +237,17 @@ monitor_migrate_set_parameters(Qmp *qmp, json_t *parameters, GError **error)
     return run(qmp, "migrate-set-parameters", parameters, error);
 }
 
-void
+gboolean
 monitor_tell_translations(Qmp *qmp, gboolean tell)
 {
     g_autoptr(GError) problem = NULL;
-    if (!run(qmp, "qom-set",
-             json_pack("{s:s, s:s, s:b}", "path", "/quasar-translate-ahead", "property", "tell", "value",
-                       tell),
-             &problem) &&
-        tell)
+    gboolean ok = run(
+        qmp, "qom-set",
+        json_pack("{s:s, s:s, s:b}", "path", "/quasar-translate-ahead", "property", "tell", "value", tell),
+        &problem);
+    if (!ok && tell)
         g_debug("nothing will be translated ahead of the guest: %s", problem->message);
+    return ok && tell;
 }
 
 gboolean

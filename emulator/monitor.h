@@ -54,10 +54,11 @@ gboolean monitor_migrate_set_parameters(Qmp *qmp, json_t *parameters, GError **e
 // Whether the next migration tells what code to translate before the guest comes, which its reader must know
 // of (emulator/patches/translate-ahead); the guest is watched from now on until that has ended. To be said
 // each time: it stays when a migration is refused. Emulators that do not know of it, or whose guest is not
-// emulated, never tell.
-void monitor_tell_translations(Qmp *qmp, gboolean tell);
+// emulated, never tell. Returns whether it will be told.
+gboolean monitor_tell_translations(Qmp *qmp, gboolean tell);
 
-// Whether the emulator, which a guest comes to, is translating at this moment what it was told.
+// Whether the emulator, which a guest comes to, has at this moment something to translate of what it was
+// told; it is not when it cannot be asked.
 gboolean monitor_is_translating(Qmp *qmp);
 gboolean monitor_migrate(Qmp *qmp, const char *uri, GError **error);
 gboolean monitor_migrate_incoming(Qmp *qmp, const char *uri, GError **error);

@@ -48,11 +48,13 @@ say_translated(Incoming *incoming, Channel *control, GError **error)
     g_autoptr(Qmp) qmp = domain_qmp(incoming->domain, NULL);
     domain_unlock(incoming->domain);
     gboolean all = !qmp || !monitor_is_translating(qmp);
+    if (!fault_point("dst-translated", error))
+        return FALSE;
     g_autoptr(json_t) answer = json_pack("{s:s, s:b}", "type", "translated", "all", all);
     return frame_send(control, answer, PEER_TIMEOUT_MS, error);
 }
 
-// What the source may say at any time before its guest is stopped.
+// What the source may say besides. It does not know when its emulator stops the guest by itself.
 static gboolean
 take_aside(Incoming *incoming, Channel *control, json_t *message, const char *due, GError **error)
 {

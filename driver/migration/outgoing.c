@@ -102,8 +102,7 @@ stage_capabilities(Outgoing *out, GError **error)
     static const char *const names[] = {"return-path",         "events", "pause-before-switchover",
                                         "late-block-activate", "xbzrle", NULL};
     out->bandwidth = out->options->bandwidth;
-    out->translated = !translates_ahead(out);
-    monitor_tell_translations(out->qmp, !out->translated);
+    out->tells = monitor_tell_translations(out->qmp, translates_ahead(out));
     return monitor_migrate_set_capabilities(out->qmp, names, error) &&
            // It is us who stop the guest. Of a limit of 0 QEMU makes a single pass over the memory.
            monitor_migrate_set_parameters(

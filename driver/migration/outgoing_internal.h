@@ -28,18 +28,19 @@ typedef struct {
     gboolean held;      // frames to the guest wait
     gboolean at_switch; // QEMU has come to pre-switchover without our stopping the guest
     gboolean ready_heard;
-    gboolean translated; // the destination has caught up with translating what the guest runs, or does no
-                         // such thing
-    gboolean broken;     // what the emulator sends over a relay does not arrive; the destination may say why
-    gboolean answered;   // the destination has said why it fails
-    gboolean refused;    // the destination has said so, and has it on its disk
-    guint64 bandwidth;   // MiB/s that QEMU was told, 0: no limit
-    gint64 memory_us;    // monotonic: the memory moves since then
-    gint64 passed_us;    // monotonic: all of it has gone once; 0: not yet
-    gint64 stopped_us;   // monotonic, of QEMU's STOP
-    gint64 deadline_us;  // monotonic: READY must have come; 0: the guest has not been stopped
-    gint64 asked_us;     // monotonic: the statistics are as of then
-    gint64 alive_us;     // monotonic: "alive" was said then
+    gboolean tells;         // the destination is told what the guest runs, and translates it
+    gboolean question_open; // whether it has caught up with that
+    gboolean translated;    // it has, as it said last
+    gboolean broken;    // what the emulator sends over a relay does not arrive; the destination may say why
+    gboolean answered;  // the destination has said why it fails
+    gboolean refused;   // the destination has said so, and has it on its disk
+    guint64 bandwidth;  // MiB/s that QEMU was told, 0: no limit
+    gint64 memory_us;   // monotonic: the memory moves since then
+    gint64 passed_us;   // monotonic: all of it has gone once; 0: not yet
+    gint64 stopped_us;  // monotonic, of QEMU's STOP
+    gint64 deadline_us; // monotonic: READY must have come; 0: the guest has not been stopped
+    gint64 asked_us;    // monotonic: the statistics are as of then
+    gint64 alive_us;    // monotonic: "alive" was said then
     gint64 resumed_wall_us; // as the destination says
 } Outgoing;
 

@@ -11,7 +11,8 @@
 // How long before the end of the first pass over the memory frames to the guest begin to wait. QEMU may stop
 // an idle guest at that very end, and what it reads for a guest that has stopped is lost.
 #define HOLD_AHEAD_US (20 * G_TIME_SPAN_MILLISECOND)
-// How long a guest, once its memory has gone, runs on here for the destination to translate what it runs.
+// How long a guest, once its memory has gone, runs on here for the destination to translate what it runs. It
+// is looked at when a pass begins.
 #define TRANSLATE_LIMIT_US (300 * G_TIME_SPAN_MILLISECOND)
 // The pass is looked at again after this part of what seems to be left of it.
 #define LOOK_FRACTION 4
@@ -108,7 +109,7 @@ is_later_pass(json_t *event)
 static gboolean
 is_translated(const Outgoing *out)
 {
-    return out->translated || !move_nics_are_exact(out->nics) ||
+    return !out->tells || out->translated || !move_nics_are_exact(out->nics) ||
            g_get_monotonic_time() - out->passed_us > TRANSLATE_LIMIT_US;
 }
 
@@ -149,7 +150,7 @@ wait_nearly_there(Outgoing *out, gint64 deadline, GError **error)
             continue;
         out->passed_us = out->passed_us ? out->passed_us : g_get_monotonic_time();
         // On a busy host translating takes longer than the memory does; the answer is for the next pass.
-        if (!out->translated && !outgoing_ask_translated(out, error))
+        if (!is_translated(out) && !outgoing_ask_translated(out, error))
             return FALSE;
         if (is_last_pass(out))
             return TRUE;

@@ -53,44 +53,40 @@ take_answer(Outgoing *out, json_t *message)
 {
     if (g_strcmp0(json_string_value(json_object_get(message, "type")), "translated") != 0)
         return FALSE;
-    out->translated |= json_is_true(json_object_get(message, "all"));
+    out->translated = json_is_true(json_object_get(message, "all"));
+    out->question_open = FALSE;
     return TRUE;
 }
 
-// The next word that is no such answer.
+// The next word that is no such answer. Until `released` an abort or the death of the emulator ends the wait.
 static json_t *
-receive(Outgoing *out, GError **error)
-{
-    for (;;) {
-        json_t *message = frame_receive(out->end->control, PEER_TIMEOUT_MS, error);
-        if (!message || !take_answer(out, message))
-            return message;
-        json_decref(message);
-    }
-}
-
-// Until `released` an abort or the death of the emulator ends the wait.
-gboolean
-outgoing_hear(Outgoing *out, const char *type, gint64 deadline_us, GError **error)
+await_word(Outgoing *out, const char *type, gint64 deadline_us, GError **error)
 {
     Channel *control = out->end->control;
     gboolean released = out->options->handoff->state != HANDOFF_SOURCE_INTENT;
     for (;;) {
         if (!released && !outgoing_check_abort(out, error))
-            return FALSE;
+            return NULL;
         gint64 left = deadline_us - g_get_monotonic_time();
         int ready = channel_wait(control, (int) (CLAMP(left, 0, SLICE_US) / 1000), error);
         if (ready < 0)
-            return FALSE;
-        if (ready > 0)
-            break;
-        if (left > 0)
-            continue;
-        quasar_set_error(error, VIR_ERR_OPERATION_TIMEOUT, "the destination did not say \"%s\" in time",
-                         type);
-        return FALSE;
+            return NULL;
+        if (ready > 0) {
+            g_autoptr(json_t) message = frame_receive(control, PEER_TIMEOUT_MS, error);
+            if (!message || !take_answer(out, message))
+                return g_steal_pointer(&message);
+        } else if (left <= 0) {
+            quasar_set_error(error, VIR_ERR_OPERATION_TIMEOUT, "the destination did not say \"%s\" in time",
+                             type);
+            return NULL;
+        }
     }
-    g_autoptr(json_t) message = receive(out, error);
+}
+
+gboolean
+outgoing_hear(Outgoing *out, const char *type, gint64 deadline_us, GError **error)
+{
+    g_autoptr(json_t) message = await_word(out, type, deadline_us, error);
     if (!message)
         return FALSE;
     const char *got = json_string_value(json_object_get(message, "type"));
@@ -126,7 +122,12 @@ listen_aside(Outgoing *out, GError **error)
 gboolean
 outgoing_ask_translated(Outgoing *out, GError **error)
 {
-    return listen_aside(out, error) && (out->translated || outgoing_say(out, "translated?", error));
+    if (!listen_aside(out, error))
+        return FALSE;
+    // Not a second time before it has answered: it may be busy, and reads what comes next after that.
+    gboolean due = !out->question_open && !out->translated;
+    out->question_open |= due;
+    return !due || outgoing_say(out, "translated?", error);
 }
 
 // Between two waits for an event.
@@ -258,6 +259,22 @@ words_limit_ms(const Outgoing *out)
     return out->deadline_us || !out->options->live ? WORDS_MS : RUNNING_WORDS_MS;
 }
 
+// NULL without an error: it says nothing.
+static json_t *
+await_last_word(Outgoing *out, GError **error)
+{
+    Channel *control = out->end->control;
+    gint64 deadline = g_get_monotonic_time() + words_limit_ms(out) * G_TIME_SPAN_MILLISECOND;
+    for (;;) {
+        gint64 left = deadline - g_get_monotonic_time();
+        if (channel_wait(control, (int) (MAX(left, 0) / 1000), NULL) == 0)
+            return NULL;
+        g_autoptr(json_t) message = frame_receive(control, PEER_TIMEOUT_MS, error);
+        if (!message || !take_answer(out, message))
+            return g_steal_pointer(&message);
+    }
+}
+
 // When the destination fails, the ends of its sockets are seen before its own words, which are clearer; when
 // the guest is destroyed here, so are the ends of its emulator's.
 void
@@ -272,12 +289,11 @@ outgoing_explain_end(Outgoing *out, GError **error)
                          out->domain->name);
         return;
     }
-    if (!out->end->control || !emulator_is_alive(&out->process) ||
-        channel_wait(out->end->control, words_limit_ms(out), NULL) == 0)
+    if (!out->end->control || !emulator_is_alive(&out->process))
         return;
-    g_autoptr(json_t) message = receive(out, &lost);
+    g_autoptr(json_t) message = await_last_word(out, &lost);
     const char *got = json_string_value(json_object_get(message, "type"));
-    if (message && g_strcmp0(got, "refused") != 0)
+    if (message ? g_strcmp0(got, "refused") != 0 : !lost)
         return;
     g_clear_error(error);
     if (message)

@@ -82,6 +82,25 @@ def test_abort(world, stage):
     world.assert_runs(world.source)
 
 
+@pytest.mark.parametrize('aborted', [False, True])
+def test_answer_that_comes_late(world, aborted):
+    """What the guest runs is asked for once; until the destination has answered the guest runs, and may stay."""
+    world.wait_booted()
+    world.hold(world.destination, 'dst-translated')
+    client = world.migrate()
+    world.wait_held(world.destination, 'dst-translated', client)
+    if aborted:
+        assert world.lab.virsh(world.source, 'domjobabort', 'web').returncode == 0
+        refused(world, client, 'canceled by client', 'runs on here')
+    world.let_go(world.destination)
+    if aborted:
+        world.assert_runs(world.source)
+    else:
+        errors = world.hear_end(client, 60)
+        assert client.returncode == 0, errors
+        world.assert_runs(world.destination)
+
+
 def test_abort_comes_too_late(world):
     world.wait_booted()
     world.hold(world.source, 'src-released')
