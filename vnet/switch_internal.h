@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// What the parts of a switch-over share: its state, and what each part does for the others.
+#pragma once
+
+#include "vnet/frame_queue.h"
+#include "vnet/switch.h"
+#include "vnet/twins.h"
+
+#define SWITCH_LINK_MAX (512u * 1024) // bytes that wait for a link before its sources have to
+
+struct Switch {
+    Port *port;
+    Capture *capture;
+    const SwitchEnds *ends;
+    void *data;
+
+    SwitchMode mode;
+    FrameQueue *queue; // holding: for the guest or the tunnel; arriving and settling: from the tunnel
+    FrameQueue *own;   // settling: captured here
+    Link *home;        // the guest's segment is behind it; NULL: it is this one
+    Link *peer;        // the other host of the move, then where the guest is
+    Link *former;      // where the guest came from, on this segment, as long as frames may come from there
+    gboolean anchor;   // leaving: the guest is away
+    gint64 arrived; // leaving: when the destination said that the guest is there, on this segment; 0: not yet
+
+    Place place;
+    gboolean asked;   // arriving: a probe is out
+    gboolean shared;  // source and destination have the same NIC
+    gboolean marked;  // leaving, or settling with a shared NIC: the marker was seen
+    gboolean drained; // settling: the source said so
+    gint64 activated; // settling: since when, monotonic us
+    gint64 settled;   // when `former` went away, monotonic us
+    gint64 ready;     // settling: since when the guest's end takes frames; 0: not yet
+    Twins *twins;     // arriving to active: group frames that come both ways
+    guint64 duplicates;
+};
+
+// Modes (switch.c).
+
+// Says so when that has another name.
+void switch_enter(Switch *move, SwitchMode mode);
+
+// Frames (switch_frames.c).
+
+// FALSE: there is no link, it is down, or its queue is full.
+gboolean switch_send(Link *link, const guint8 *frame, gsize length, const Offload *offload);
+
+// Whether a group frame from a link need not be given: it was captured here.
+gboolean switch_was_captured(Switch *move, const guint8 *frame, gsize length);
+
+// A frame of the guest's segment that came by a link.
+void switch_take_frame(Switch *move, guint8 *frame, gsize length, const Offload *offload);
+
+// Gives the guest what has waited, as long as there is room for it. TRUE: nothing is left.
+gboolean switch_deliver_waiting(Switch *move, FrameQueue *queue);
+
+// Settling: gives the guest what is due, the frames of the source first; when nothing is left, it is active.
+void switch_settle(Switch *move);
+
+// Settling: whether what was captured here is no longer younger than what may still come from the source;
+// and until when, monotonic us, it waits for that.
+gboolean switch_own_are_due(const Switch *move);
+gint64 switch_settle_until(const Switch *move);
+
+// A guest that is held and still runs takes frames, unless it resets its NIC meanwhile: then they wait.
+gboolean switch_follows(const Switch *move);
+
+// Links (switch_links.c).
+
+// What arrives by each of them; `data` is the Switch.
+extern const TunnelEvents switch_peer_events;
+extern const TunnelEvents switch_former_events;
+extern const TunnelEvents switch_home_events;
+
+// Where the guest arrives, a probe goes out as soon as the tunnel is up, and after each answer that settles
+// nothing.
+void switch_probe(Switch *move);
+
+// To the destination, whether its probe was seen.
+void switch_say_answer(Switch *move, PlaceAnswer answer);
+
+// A marker or a probe of the destination's, on this segment.
+void switch_take_marker(Switch *move, MarkerKind kind);

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// What the vnets of a switch-over tell each other: the frames and words of its links, probes and markers.
+#include "vnet/switch_internal.h"
+
+void
+switch_say_answer(Switch *move, PlaceAnswer answer)
+{
+    if (answer != PLACE_SAYS_NOTHING && move->peer)
+        link_send_word(move->peer, answer == PLACE_SAYS_SEEN ? TUNNEL_SEEN : TUNNEL_UNSEEN, NULL);
+}
+
+void
+switch_probe(Switch *move)
+{
+    guint8 frame[MARKER_LENGTH];
+    if (move->mode != SWITCH_ARRIVING || move->asked || move->place.verdict != PLACE_UNKNOWN ||
+        !link_is_up(move->peer))
+        return;
+    marker_build(frame, move->place.nonce, MARKER_PROBE);
+    capture_mark(move->capture, frame, sizeof(frame));
+    link_send_word(move->peer, TUNNEL_PROBED, NULL);
+    move->asked = TRUE;
+}
+
+void
+switch_take_marker(Switch *move, MarkerKind kind)
+{
+    if (kind == MARKER_PROBE && move->mode != SWITCH_ARRIVING) {
+        switch_say_answer(move, place_captured(&move->place));
+    } else if (kind == MARKER_MOMENT && move->mode == SWITCH_LEAVING && !move->marked) {
+        move->marked = TRUE;
+        link_send_word(move->peer, TUNNEL_DRAINED, NULL);
+    } else if (kind == MARKER_MOMENT && move->mode == SWITCH_SETTLING) {
+        move->marked = TRUE; // our own
+    }
+}
+
+// To where the guest is, or from where it comes.
+static void
+peer_frame(guint8 *frame, gsize length, const Offload *offload, void *data)
+{
+    Switch *move = data;
+    if (length < PACKET_HEADER)
+        return;
+    if (move->mode == SWITCH_LEAVING && move->home)
+        switch_send(move->home, frame, length, offload);
+    else if (move->mode == SWITCH_LEAVING)
+        move->ends->inject(frame, length, offload, move->data);
+    else if (move->mode == SWITCH_ARRIVING && !switch_was_captured(move, frame, length))
+        frame_queue_push(move->queue, frame, length, offload);
+}
+
+// What still comes from where the guest was.
+static void
+former_frame(guint8 *frame, gsize length, const Offload *offload, void *data)
+{
+    if (length >= PACKET_HEADER && !switch_was_captured(data, frame, length))
+        switch_take_frame(data, frame, length, offload);
+}
+
+static void
+home_frame(guint8 *frame, gsize length, const Offload *offload, void *data)
+{
+    if (length >= PACKET_HEADER)
+        switch_take_frame(data, frame, length, offload);
+}
+
+// Words to the guest's home: those of the probes are for the vnet that sees its segment.
+static void
+pass_home(Switch *move, TunnelWord word, const guint8 *nonce)
+{
+    if (word == TUNNEL_NONCE)
+        move->place = (Place){0};
+    link_send_word(move->home, word, nonce);
+}
+
+static void
+peer_word(TunnelWord word, const guint8 *nonce, void *data)
+{
+    Switch *move = data;
+    const gboolean leaves = move->mode == SWITCH_LEAVING;
+    const gboolean arrives = move->mode == SWITCH_ARRIVING;
+    if (move->home) {
+        pass_home(move, word, nonce);
+    } else if (word == TUNNEL_NONCE && !arrives) {
+        place_watch(&move->place, nonce);
+        move->marked = move->shared = FALSE;
+    } else if (word == TUNNEL_PROBED && !arrives) {
+        switch_say_answer(move, place_probed(&move->place));
+    } else if ((word == TUNNEL_SEEN || word == TUNNEL_UNSEEN) && arrives) {
+        place_answered(&move->place, word == TUNNEL_SEEN);
+        move->asked = FALSE;
+        switch_probe(move);
+    } else if ((word == TUNNEL_HERE || word == TUNNEL_AWAY) && leaves) {
+        move->anchor = word == TUNNEL_AWAY;
+        move->arrived = word == TUNNEL_HERE ? g_get_monotonic_time() : 0;
+        g_message("%s", switch_mode_name(move));
+    }
+}
+
+static void
+former_word(TunnelWord word, const guint8 *nonce G_GNUC_UNUSED, void *data)
+{
+    Switch *move = data;
+    move->drained |= word == TUNNEL_DRAINED;
+}
+
+static void
+home_word(TunnelWord word, const guint8 *nonce, void *data)
+{
+    Switch *move = data;
+    if (!move->peer || word == TUNNEL_NONCE)
+        return;
+    if (word == TUNNEL_SEEN || word == TUNNEL_UNSEEN)
+        place_answered(&move->place, word == TUNNEL_SEEN);
+    // While the guest is here still, only the probes are the next destination's business.
+    if (move->mode == SWITCH_LEAVING || word == TUNNEL_SEEN || word == TUNNEL_UNSEEN)
+        link_send_word(move->peer, word, NULL);
+}
+
+const TunnelEvents switch_peer_events = {peer_frame, peer_word};
+const TunnelEvents switch_former_events = {former_frame, former_word};
+const TunnelEvents switch_home_events = {home_frame, home_word};
