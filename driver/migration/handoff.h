@@ -29,21 +29,19 @@ typedef enum {
 
 typedef enum {
     // No move. Stands on disk only when the daemon died while it created the record: close it, nothing was
-    // said to the
-    // peer. Illegal: everything but writing intent.
+    // said to the peer. Illegal: everything but writing intent.
     HANDOFF_SOURCE_IDLE,
     // A move is under way; entered before the peer hears of its token. The guest is ours, it runs or stands
-    // stopped.
-    // Illegal: COMMIT. A daemon that restarts in it aborts.
+    // stopped. Illegal: COMMIT. A daemon that restarts in it aborts.
     HANDOFF_SOURCE_INTENT,
     // The move failed or was given up; the guest is ours and may be resumed. Entered from intent at will,
-    // from released
-    // only with peer_refused. Illegal: released. Close when the peer says that it has closed its own record.
+    // from
+    // released only with peer_refused. Illegal: released. Close when the peer says that it has closed its own
+    // record.
     HANDOFF_SOURCE_ABORTED,
     // The guest is no more ours to run; entered when READY has come and the emulator stands in postmigrate.
-    // COMMIT is
-    // sent, again on each new connection. Entered from aborted only with peer_promoted. Illegal: resume,
-    // abort, opening the disk.
+    // COMMIT is sent, again on each new connection. Entered from aborted only with peer_promoted. Illegal:
+    // resume, abort, opening the disk.
     HANDOFF_SOURCE_RELEASED,
     // RUNNING has come: the guest is the peer's. Free the emulator, then tell the peer, then close.
     HANDOFF_SOURCE_DONE,
@@ -51,21 +49,17 @@ typedef enum {
     // As source idle. Illegal: everything but writing prepared.
     HANDOFF_DESTINATION_NONE,
     // The guest is being received or stands loaded; it is the source's. Entered before anything is received.
-    // Illegal:
-    // cont, writing to its disks for the guest. After READY it is left by COMMIT, by the source's abort or by
-    // a vote,
-    // never by a timer.
+    // Illegal: cont, writing to its disks for the guest. After READY it is left by COMMIT, by the source's
+    // abort or by a vote, never by a timer.
     HANDOFF_DESTINATION_PREPARED,
     // The guest will not run here; entered before that is said, and it beats a later COMMIT. Kill the
-    // emulator, then
-    // close when the source says that it has aborted. Illegal: owned.
+    // emulator, then close when the source says that it has aborted. Illegal: owned.
     HANDOFF_DESTINATION_REFUSED,
     // COMMIT has come: the guest and its disks are ours. Illegal: cont (starting comes first). May still be
     // refused.
     HANDOFF_DESTINATION_OWNED,
     // The guest may have run: from here on "refused" is illegal. Entered before cont. A daemon that restarts
-    // in it
-    // starts the guest if the emulator holds it, else the guest has crashed here.
+    // in it starts the guest if the emulator holds it, else the guest has crashed here.
     HANDOFF_DESTINATION_STARTING,
     // The guest has arrived (it runs, or is in the final run state, or has crashed here). Close when the
     // source says done.
@@ -148,8 +142,7 @@ GPtrArray *handoff_scan(const char *directory, char ***damaged, GError **error);
 
 // Moves to `state`, saving all fields: one fdatasync. VIR_ERR_OPERATION_INVALID (55), naming both states and
 // changing nothing, if the table does not have it, a released source has no peer_refused or an aborted one no
-// peer_promoted. Any other error:
-// see the top.
+// peer_promoted. Any other error: see the top.
 gboolean handoff_transition(Handoff *handoff, HandoffState state, GError **error);
 
 // Saves all fields in the state that stands: one fdatasync. Errors as handoff_transition().
