@@ -34,6 +34,10 @@ gboolean rpc_client_call(RpcClient *client, const RpcProcedure *procedure, const
 gboolean rpc_client_call_program(RpcClient *client, guint32 program, const RpcProcedure *procedure,
                                  const void *args, void *ret, int timeout_ms, GError **error);
 
+// The server answers keepalive: from now on it is asked when it has been silent, and a connection on which it
+// stays so is over.
+void rpc_client_start_keepalive(RpcClient *client);
+
 // Ends the connection from any thread; calls in flight fail at once.
 void rpc_client_shutdown(RpcClient *client);
 
