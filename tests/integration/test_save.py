@@ -278,6 +278,10 @@ def test_managed_saves_that_go(saves):
     saves.world.spoilt = True
 
 
+def flipped(content, offset):
+    return content[:offset] + bytes((content[offset] ^ 1,)) + content[offset + 1:]
+
+
 def test_what_is_no_saved_guest_of_now_is_refused(saves):
     lab, world = saves.lab, saves.world
     refused(saves.virsh('restore', '/run/nothing'), '/run/nothing', 'No such file')
@@ -286,8 +290,8 @@ def test_what_is_no_saved_guest_of_now_is_refused(saves):
     whole = open(saves.path(), 'rb').read()
     for name, content, words in (('web.saved.other', b'x' * 8192, 'no guest that Quasar has saved'),
                                  ('web.saved.cut', whole[:-1], 'it was cut'),
-                                 ('web.saved.head', whole[:50] + b'x' + whole[51:], 'damaged'),
-                                 ('web.saved.text', whole[:100] + b'x' + whole[101:], 'damaged')):
+                                 ('web.saved.head', flipped(whole, 50), 'damaged'),
+                                 ('web.saved.text', flipped(whole, 100), 'damaged')):
         with open(lab.path('hostA', 'run/' + name), 'wb') as file:
             file.write(content)
         refused(saves.virsh('restore', '/run/' + name), name, words)
