@@ -237,14 +237,20 @@ monitor_migrate_set_parameters(Qmp *qmp, json_t *parameters, GError **error)
     return run(qmp, "migrate-set-parameters", parameters, error);
 }
 
+static gboolean
+set_ahead(Qmp *qmp, const char *property, gboolean value, GError **error)
+{
+    return run(qmp, "qom-set",
+               json_pack("{s:s, s:s, s:b}", "path", "/quasar-translate-ahead", "property", property, "value",
+                         value),
+               error);
+}
+
 gboolean
 monitor_tell_translations(Qmp *qmp, gboolean tell)
 {
     g_autoptr(GError) problem = NULL;
-    gboolean ok = run(
-        qmp, "qom-set",
-        json_pack("{s:s, s:s, s:b}", "path", "/quasar-translate-ahead", "property", "tell", "value", tell),
-        &problem);
+    gboolean ok = set_ahead(qmp, "tell", tell, &problem) && set_ahead(qmp, "linger", tell, &problem);
     if (!ok && tell)
         g_debug("nothing will be translated ahead of the guest: %s", problem->message);
     return ok && tell;

@@ -52,9 +52,10 @@ gboolean monitor_migrate_clear_capabilities(Qmp *qmp, const char *const *names, 
 // `parameters` is stolen: an object for migrate-set-parameters.
 gboolean monitor_migrate_set_parameters(Qmp *qmp, json_t *parameters, GError **error);
 // Whether the next migration tells what code to translate before the guest comes, which its reader must know
-// of (emulator/patches/translate-ahead); the guest is watched from now on until that has ended. To be said
-// each time: it stays when a migration is refused. Emulators that do not know of it, or whose guest is not
-// emulated, never tell. Returns whether it will be told.
+// of (emulator/patches/translate-ahead); the guest is watched from now on until that has ended, and the
+// migration makes pass after pass until somebody stops the guest. To be said each time: it stays when a
+// migration is refused. Emulators that do not know of it, or whose guest is not emulated, never tell. Returns
+// whether it will be told.
 gboolean monitor_tell_translations(Qmp *qmp, gboolean tell);
 
 // Whether the emulator, which a guest comes to, has at this moment something to translate of what it was

@@ -12,8 +12,8 @@
 // an idle guest at that very end, and what it reads for a guest that has stopped is lost.
 #define HOLD_AHEAD_US (20 * G_TIME_SPAN_MILLISECOND)
 // How long a guest, once its memory has gone, runs on here for the destination to translate what it runs. It
-// is looked at when a pass begins.
-#define TRANSLATE_LIMIT_US (300 * G_TIME_SPAN_MILLISECOND)
+// is looked at when a pass begins; the emulator makes pass after pass meanwhile.
+#define TRANSLATE_LIMIT_US (600 * G_TIME_SPAN_MILLISECOND)
 // The pass is looked at again after this part of what seems to be left of it.
 #define LOOK_FRACTION 4
 #define LOOK_LEAST_US (2 * G_TIME_SPAN_MILLISECOND)
@@ -104,8 +104,8 @@ is_later_pass(json_t *event)
     return json_integer_value(pass) >= 2;
 }
 
-// Whether the guest is not to stay for its translating. So little of its memory is left meanwhile that QEMU
-// may stop it by itself, which not all NICs stand.
+// Whether the guest is not to stay for its translating, pass after pass: NICs that have to be held and let go
+// at each of them are not worth it.
 static gboolean
 is_translated(const Outgoing *out)
 {

@@ -127,6 +127,35 @@ class PatchesTest(unittest.TestCase):
         for binary in (BUNDLED, PLAIN, BUNDLED):
             emulator = self.moved(emulator, binary, PLAIN_MACHINE, *size)
 
+    def test_a_guest_that_lingers_is_not_stopped_by_its_migration(self):
+        emulator, target = self.start(BUNDLED, QUASAR_MACHINE), self.start(BUNDLED, QUASAR_MACHINE, incoming=True)
+        before = emulator.wait_reports(2)[-1]
+
+        def passes():
+            return emulator.command('query-migrate').get('ram', {}).get('dirty-sync-count', 0)
+        # Whatever is left might follow in such a pause.
+        emulator.command('migrate-set-parameters', **{'downtime-limit': 60000})
+        for name in ('tell', 'linger'):
+            emulator.command('qom-set', path=AHEAD, property=name, value=True)
+        emulator.move_to(target, wait=False)
+        self.wait_until('it makes no more passes', lambda: passes() > 9)
+        self.assertTrue(emulator.command('query-status')['running'])
+        emulator.command('stop')
+        emulator.wait_migration()
+        self.assertFalse(self.ahead(emulator, 'linger'), 'it is for one move')
+        target.command('cont')
+        self.assertEqual(target.wait_reports(3)[-1].errors, before.errors)
+
+    def test_it_is_hardened(self):
+        def read(*options):
+            return subprocess.run(['readelf', '-W', *options, BUNDLED], stdout=subprocess.PIPE, universal_newlines=True).stdout
+        self.assertRegex(read('-h'), r'Type: +DYN ')
+        self.assertIn('GNU_RELRO', read('-l'))
+        self.assertRegex(read('-l'), r'GNU_STACK .* RW ')
+        self.assertIn('BIND_NOW', read('-d'))
+        self.assertRegex(read('--dyn-syms'), r' __stack_chk_fail\b')
+        self.assertRegex(read('--dyn-syms'), r' __memcpy_chk\b')
+
     def refused(self, source, target, reason):
         source.wait_reports(1)
         with self.assertRaises(EmulatorError):

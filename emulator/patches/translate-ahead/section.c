@@ -2,7 +2,8 @@
 /*
  * The section of the stream that tells the destination what to translate, and the object that switches it on:
  * /quasar-translate-ahead, whose property `tell` is set before a move to a destination that knows the section. The guest
- * is watched from then on, so that most is told before its RAM is.
+ * is watched from then on, so that most is told before its RAM is. With `linger` such a migration does not stop a guest
+ * that runs, however little of it is left to send: whoever moves it stops it when the destination is ready.
  *
  * A part of the section begins with what it is (a byte). PART_BLOCKS: a count (be32), and of each block the name of its
  * RAM (counted string, empty: the last one's), its offset there, pc, cs_base (be64) and flags (be32). PART_ENOUGH: the
@@ -18,6 +19,7 @@
 #include "migration/qemu-file-types.h"
 #include "migration/register.h"
 #include "qom/object.h"
+#include "sysemu/runstate.h"
 #include "sysemu/sysemu.h"
 #include "sysemu/tcg.h"
 #include "migration/qemu-file.h"
@@ -25,13 +27,17 @@
 
 #define PAUSE_NS (50 * SCALE_MS) /* from one part to the next */
 #define MAX_BLOCKS (1u << 20)    /* of a part */
+#define PASS_NS (10 * SCALE_MS)  /* what a pass over the memory takes at least, while the guest lingers */
+#define LOOK_US 500              /* how soon it is seen meanwhile that the guest was stopped */
 
 enum { PART_BLOCKS, PART_ENOUGH };
 
 static struct {
-    bool tell;       /* the next migration has the section */
-    bool begun;      /* the one that runs has */
-    int64_t told_ns; /* when the last part went, on the realtime clock */
+    bool tell;        /* the next migration has the section */
+    bool begun;       /* the one that runs has */
+    bool linger;      /* it does not stop the guest */
+    int64_t told_ns;  /* when the last part went, on the realtime clock */
+    int64_t asked_ns; /* when it was asked last what is left to send */
 } section;
 
 static bool is_active(void *opaque)
@@ -96,9 +102,28 @@ static int save_complete(QEMUFile *file, void *opaque)
     return 0;
 }
 
+static bool lingers(void)
+{
+    return qatomic_read(&section.linger) && runstate_is_running();
+}
+
+/*
+ * Adds more than may be left when a guest is stopped. When next to nothing of its memory is, another pass follows at once, and each
+ * slows the guest down; so there is a rest in between. On the migration's thread, without the BQL.
+ */
+static void save_pending(QEMUFile *file, void *opaque, uint64_t allowed, uint64_t *precopy, uint64_t *compatible,
+                         uint64_t *postcopy)
+{
+    while (lingers() && qemu_clock_get_ns(QEMU_CLOCK_REALTIME) - section.asked_ns < PASS_NS) {
+        g_usleep(LOOK_US);
+    }
+    section.asked_ns = qemu_clock_get_ns(QEMU_CLOCK_REALTIME);
+    *precopy += lingers() ? allowed + 1 : 0;
+}
+
 static void save_cleanup(void *opaque)
 {
-    section.tell = section.begun = false;
+    section.tell = section.begun = section.linger = false;
     quasar_watch_end();
 }
 
@@ -168,6 +193,7 @@ static const SaveVMHandlers handlers = {
     .is_active_iterate = has_news,
     .save_setup = save_setup,
     .save_live_iterate = save_part,
+    .save_live_pending = save_pending,
     .save_live_complete_precopy = save_complete,
     .save_cleanup = save_cleanup,
     .load_state = load_part,
@@ -196,6 +222,16 @@ static void set_tell(Object *object, bool tell, Error **errp)
     }
 }
 
+static bool get_linger(Object *object, Error **errp)
+{
+    return section.linger;
+}
+
+static void set_linger(Object *object, bool linger, Error **errp)
+{
+    qatomic_set(&section.linger, linger);
+}
+
 static bool get_translating(Object *object, Error **errp)
 {
     return quasar_ahead_works();
@@ -204,6 +240,7 @@ static bool get_translating(Object *object, Error **errp)
 static void class_init(ObjectClass *class, void *data)
 {
     object_class_property_add_bool(class, "tell", get_tell, set_tell);
+    object_class_property_add_bool(class, "linger", get_linger, set_linger);
     object_class_property_add_bool(class, "translating", get_translating, NULL);
 }
 
