@@ -20,6 +20,7 @@ FLOWS = ('ping', 'ping-back', 'udp-out', 'udp-in', 'upload', 'download')
 WORDS = {'ping': 'pings to the guest', 'ping-back': 'pings from the guest', 'udp-out': 'frames to the guest',
          'udp-in': 'frames from the guest', 'upload': 'upload', 'download': 'download'}
 FRAMES = FLOWS[:4]
+HEARD = ('ping', 'udp-in')  # what the client hears all the time
 # Of /proc/net/netstat and snmp; what ends in a client's or guest's own queues is not the network's fault.
 COUNTERS = ('TcpExt.TCPTimeouts', 'Tcp.RetransSegs', 'Udp.RcvbufErrors', 'Icmp.OutErrors')
 
@@ -79,14 +80,14 @@ class Figures(dict):
 
     @property
     def longest_ms(self):
-        """The longest silence in what the client hears all the time. (The guest's own clock stands while it does.)"""
-        return max(self[flow]['longest'] for flow in ('ping', 'udp-in')) / 1000
+        """The longest silence at the client. (The guest's own clock stands while it does.)"""
+        return max(self[flow]['longest'] for flow in HEARD if flow in self) / 1000
 
     def silence_ms(self, begin, end):
         """The longest that the client has heard nothing of one flow, of those silences that were at some time between two,
         of time.monotonic(); 0 when none was as long as it takes to be told."""
         longest = 0
-        for flow in ('ping', 'udp-in'):
+        for flow in filter(self.__contains__, HEARD):
             for text in self[flow]['silences'].split(','):
                 if text != '-':
                     since, length = (int(number) for number in text.split('+'))

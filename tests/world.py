@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 
 import lab as lab_library
 import traffic
@@ -164,12 +165,14 @@ class World:
         client.errors = ''
         return client
 
-    def move(self, *options):
-        """A move that must succeed and leave nothing behind."""
+    def move(self, *options, rest_s=0):
+        """A move that must succeed and leave nothing behind. Nothing is looked at before it has rested: a program of the
+        tests takes the processor from a guest that has just come."""
         source, destination = self.source, self.destination
         client = self.migrate(*options)
         errors = self.hear_end(client, 120)
         assert client.returncode == 0, errors
+        time.sleep(rest_s)
         self.wait_settled(10)
         self.source = destination
         return errors, source

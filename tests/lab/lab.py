@@ -179,6 +179,10 @@ class Lab:
             self.must(switch, 'ip', 'link', 'set', 'lo', 'up')
             self.must(switch, 'ip', 'link', 'add', 'br0', 'type', 'bridge', 'stp_state', '0', 'forward_delay', '0')
             self.must(switch, 'ip', 'link', 'set', 'br0', 'up')
+            # Where the machine's packet filter knows bridges (whoever runs containers has that), a switch does not.
+            if os.path.exists('/proc/sys/net/bridge'):
+                for family in ('arp', 'ip', 'ip6'):
+                    self._set(switch, 'bridge/bridge-nf-call-%stables' % family, 0)
             if self.topology.routed:
                 self._cable('router', 'lan%d' % subnet, switch, 'p-router', Topology.gateway(subnet),
                             Topology.gateway6(subnet))
