@@ -37,11 +37,25 @@ direction(guint64 frames, guint64 bytes, guint64 dropped)
                      count(dropped));
 }
 
+// By the reason; what the guest's own rings make impossible is told by its port.
+static json_t *
+drops_of(const json_t *status)
+{
+    static const char *const of_port[] = {"malformed", "broken_rings", "cut_off"};
+    json_t *drops = json_copy(json_object_get(status, "drops"));
+    for (guint i = 0; json_is_object(drops) && i < G_N_ELEMENTS(of_port); i++) {
+        json_t *value = json_object_get(json_object_get(status, "port"), of_port[i]);
+        if (json_is_integer(value))
+            json_object_set(drops, of_port[i], value);
+    }
+    return drops;
+}
+
 static void
 encode_counters(json_t *object, const NicEntry *entry)
 {
     const NicCounters *counters = entry->counters;
-    json_t *drops = json_object_get(entry->status, "drops");
+    g_autoptr(json_t) drops = drops_of(entry->status);
     const json_t *capture = json_object_get(entry->status, "capture");
     if (counters) {
         json_object_set_new(object, "received",

@@ -65,7 +65,7 @@ nic_counters_decode(const json_t *status, NicCounters *counters)
                       number(drops, "queue") + number(drops, "unready") + number(drops, "truncated"),
         .tx_bytes = number(out, "bytes"),
         .tx_packets = number(out, "frames"),
-        .tx_dropped = number(drops, "inject") + number(drops, "spoofed"),
+        .tx_dropped = number(drops, "inject") + number(drops, "spoofed") + number(drops, "link"),
     };
 }
 

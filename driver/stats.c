@@ -261,15 +261,21 @@ stats_add_vcpus(const StatsSubject *subject, GArray *params)
 
 // What libvirt has no figures for, named after us so that its own later ones differ.
 static void
-stats_add_quasar(GArray *params, guint i, const json_t *status)
+stats_add_quasar(const StatsSubject *subject, GArray *params, guint i, const json_t *status)
 {
     const char *mode = json_string_value(json_object_get(status, "mode"));
-    const char *peer = json_string_value(json_object_get(status, "peer"));
+    const gint64 round_trip_us = nic_round_trip_us(status);
+    g_autofree char *home = NULL;
 
+    domain_lock(subject->domain);
+    home = domain_nic_home(subject->domain, i);
+    domain_unlock(subject->domain);
     if (mode)
         stats_add_string(params, nic_mode_name(mode), "net.%u.quasar.mode", i);
-    if (peer)
-        stats_add_string(params, peer, "net.%u.quasar.peer", i);
+    if (home)
+        stats_add_string(params, home, "net.%u.quasar.peer", i);
+    if (round_trip_us >= 0)
+        stats_add_ull(params, (guint64) round_trip_us, "net.%u.quasar.round_trip_us", i);
     stats_add_ull(params, nic_queue_frames(status), "net.%u.quasar.queue", i);
 }
 
@@ -305,7 +311,7 @@ stats_add_interfaces(const StatsSubject *subject, GArray *params)
         if (!nic_status_read(subject->domain, i, &counters, &status))
             continue;
         stats_add_counters(params, i, &counters);
-        stats_add_quasar(params, i, status);
+        stats_add_quasar(subject, params, i, status);
     }
 }
 

@@ -181,6 +181,7 @@ packet_read(Capture *capture, guint limit, CaptureFrame frame, void *data, char 
         int n = recvmmsg(capture->fd, state->messages, batch, MSG_DONTWAIT, NULL);
         // EINVAL: a super-frame of a kind that virtio's header cannot tell; it is gone already.
         if (n < 0 && (errno == EINTR || errno == EINVAL)) {
+            state->dropped += errno == EINVAL;
             limit--;
             continue;
         }

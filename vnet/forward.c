@@ -229,8 +229,11 @@ json_t *
 forward_status(const Forward *forward)
 {
     json_t *drops = json_object(), *addresses = json_array();
-    for (guint i = 0; i < N_DROPS; i++)
-        json_object_set_new(drops, drop_names[i], json_integer((json_int_t) forward->drops[i]));
+    const SwitchLosses losses = switch_losses(forward->move);
+    for (guint i = 0; i < N_DROPS; i++) {
+        guint64 elsewhere = i == DROP_HOLD ? losses.overflowed : i == DROP_RUNT ? losses.runts : 0;
+        json_object_set_new(drops, drop_names[i], json_integer((json_int_t) (forward->drops[i] + elsewhere)));
+    }
     for (guint i = 0; i < forward->n_learned; i++) {
         char text[PACKET_ADDRESS];
         net_address_text(&forward->learned[i], text);

@@ -109,14 +109,15 @@ switch_hold(Switch *move)
         return;
     // The next move may begin before the last has settled: what was captured here is the younger.
     for (QueuedFrame *frame; (frame = frame_queue_peek(move->own)); frame_queue_pop(move->own))
-        frame_queue_push(move->queue, frame->bytes, frame->length, &frame->offload);
+        switch_enqueue(move, move->queue, frame->bytes, frame->length, &frame->offload);
     switch_enter(move, SWITCH_HOLDING);
 }
 
 static void
 send_back(guint8 *frame, gsize length, const Offload *offload, void *data)
 {
-    switch_send(((Switch *) data)->peer, frame, length, offload);
+    Switch *move = data;
+    switch_pass(move, move->peer, frame, length, offload);
 }
 
 gboolean
@@ -128,7 +129,7 @@ switch_hand_over(Switch *move, GError **error)
     port_drain(move->port);
     port_take_back(move->port, send_back, move);
     while ((frame = frame_queue_peek(move->queue))) {
-        switch_send(move->peer, frame->bytes, frame->length, &frame->offload);
+        switch_pass(move, move->peer, frame->bytes, frame->length, &frame->offload);
         frame_queue_pop(move->queue);
     }
     // Nothing strays to where the guest was before any more; and if it goes back there, the NIC there is its
@@ -256,6 +257,12 @@ gsize
 switch_waiting(const Switch *move)
 {
     return frame_queue_length(move->queue) + frame_queue_length(move->own);
+}
+
+SwitchLosses
+switch_losses(const Switch *move)
+{
+    return move->losses;
 }
 
 guint64

@@ -138,6 +138,14 @@ const Link *switch_link(const Switch *move);
 // Of the move that is prepared or under way: where the guest will be.
 PlaceVerdict switch_place(const Switch *move);
 
+// Frames that are lost and of which no SwitchVerdict told, since they did not come from the NIC.
+typedef struct {
+    guint64 overflowed; // queue or link were full, or the link down
+    guint64 runts;
+} SwitchLosses;
+
+SwitchLosses switch_losses(const Switch *move);
+
 // Frames that wait here, and duplicates left out.
 gsize switch_waiting(const Switch *move);
 guint64 switch_duplicates(const Switch *move);

@@ -3,11 +3,31 @@
 // brings, and those that wait.
 #include "vnet/switch_internal.h"
 
-gboolean
-switch_send(Link *link, const guint8 *frame, gsize length, const Offload *offload)
+// FALSE: there is no link, it is down, or its queue is full.
+static gboolean
+send_by(Link *link, const guint8 *frame, gsize length, const Offload *offload)
 {
     const struct iovec part = {(void *) frame, length};
     return link && link_send_frame(link, &part, 1, offload);
+}
+
+void
+switch_pass(Switch *move, Link *link, const guint8 *frame, gsize length, const Offload *offload)
+{
+    move->losses.overflowed += !send_by(link, frame, length, offload);
+}
+
+void
+switch_enqueue(Switch *move, FrameQueue *queue, const guint8 *frame, gsize length, const Offload *offload)
+{
+    move->losses.overflowed += !frame_queue_push(queue, frame, length, offload);
+}
+
+gboolean
+switch_is_frame(Switch *move, gsize length)
+{
+    move->losses.runts += length < PACKET_HEADER;
+    return length >= PACKET_HEADER;
 }
 
 static gboolean
@@ -110,7 +130,7 @@ send_on(Switch *move, const guint8 *frame, gsize length, const Offload *offload)
 {
     if (move->marked && (is_group(frame) || move->shared))
         return SWITCH_DROP;
-    return switch_send(move->peer, frame, length, offload) ? SWITCH_TAKEN : SWITCH_OVERFLOW;
+    return send_by(move->peer, frame, length, offload) ? SWITCH_TAKEN : SWITCH_OVERFLOW;
 }
 
 // A frame of the guest's segment, when the guest is not to be kept waiting.
@@ -163,14 +183,18 @@ void
 switch_take_frame(Switch *move, guint8 *frame, gsize length, const Offload *offload)
 {
     gboolean waits = move->mode == SWITCH_SETTLING && (!move->ready || frame_queue_peek(move->queue));
+    SwitchVerdict verdict = SWITCH_DELIVER;
     if (waits)
-        frame_queue_push(move->queue, frame, length, offload);
+        verdict = wait_in(move->queue, frame, length, offload);
     else if (move->mode == SWITCH_LEAVING)
-        send_on(move, frame, length, offload);
-    else if (move->mode == SWITCH_ACTIVE || move->mode == SWITCH_SETTLING ||
-             (move->mode == SWITCH_HOLDING &&
-              hold_or_deliver(move, frame, length, offload) == SWITCH_DELIVER))
+        verdict = send_on(move, frame, length, offload);
+    else if (move->mode == SWITCH_HOLDING)
+        verdict = hold_or_deliver(move, frame, length, offload);
+    else if (move->mode != SWITCH_ACTIVE && move->mode != SWITCH_SETTLING)
+        verdict = SWITCH_DROP;
+    if (verdict == SWITCH_DELIVER)
         move->ends->deliver(frame, length, offload, move->data);
+    move->losses.overflowed += verdict == SWITCH_OVERFLOW;
 }
 
 gboolean

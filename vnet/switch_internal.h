@@ -33,6 +33,7 @@ struct Switch {
     gint64 ready;     // settling: since when the guest's end takes frames; 0: not yet
     Twins *twins;     // arriving to active: group frames that come both ways
     guint64 duplicates;
+    SwitchLosses losses;
 };
 
 // Modes (switch.c).
@@ -42,11 +43,17 @@ void switch_enter(Switch *move, SwitchMode mode);
 
 // Frames (switch_frames.c).
 
-// FALSE: there is no link, it is down, or its queue is full.
-gboolean switch_send(Link *link, const guint8 *frame, gsize length, const Offload *offload);
-
 // Whether a group frame from a link need not be given: it was captured here.
 gboolean switch_was_captured(Switch *move, const guint8 *frame, gsize length);
+
+// For frames of which no SwitchVerdict tells: into a queue, or on by a link. Where there is no room they are
+// lost, and counted.
+void switch_enqueue(Switch *move, FrameQueue *queue, const guint8 *frame, gsize length,
+                    const Offload *offload);
+void switch_pass(Switch *move, Link *link, const guint8 *frame, gsize length, const Offload *offload);
+
+// Whether what came by a link is long enough for a frame; others are counted.
+gboolean switch_is_frame(Switch *move, gsize length);
 
 // A frame of the guest's segment that came by a link.
 void switch_take_frame(Switch *move, guint8 *frame, gsize length, const Offload *offload);

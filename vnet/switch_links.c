@@ -40,28 +40,28 @@ static void
 peer_frame(guint8 *frame, gsize length, const Offload *offload, void *data)
 {
     Switch *move = data;
-    if (length < PACKET_HEADER)
+    if (!switch_is_frame(move, length))
         return;
     if (move->mode == SWITCH_LEAVING && move->home)
-        switch_send(move->home, frame, length, offload);
+        switch_pass(move, move->home, frame, length, offload);
     else if (move->mode == SWITCH_LEAVING)
         move->ends->inject(frame, length, offload, move->data);
     else if (move->mode == SWITCH_ARRIVING && !switch_was_captured(move, frame, length))
-        frame_queue_push(move->queue, frame, length, offload);
+        switch_enqueue(move, move->queue, frame, length, offload);
 }
 
 // What still comes from where the guest was.
 static void
 former_frame(guint8 *frame, gsize length, const Offload *offload, void *data)
 {
-    if (length >= PACKET_HEADER && !switch_was_captured(data, frame, length))
+    if (switch_is_frame(data, length) && !switch_was_captured(data, frame, length))
         switch_take_frame(data, frame, length, offload);
 }
 
 static void
 home_frame(guint8 *frame, gsize length, const Offload *offload, void *data)
 {
-    if (length >= PACKET_HEADER)
+    if (switch_is_frame(data, length))
         switch_take_frame(data, frame, length, offload);
 }
 

@@ -10,6 +10,9 @@
 #include "vnet/marker.h"
 #include "vnet/offload.h"
 
+// Theory of operation: a stream, not datagrams (DTLS). TUNNEL_DRAINED and TUNNEL_LAST mean what they say only
+// in order; a guest's longest frame has to pass whatever the path's MTU is; and a record that was replayed,
+// swapped or changed ends the session, which its own counters and authentication see.
 typedef struct Tunnel Tunnel;
 
 // What passes beside frames; vnet/switch.h says when. The numbers are on the wire.

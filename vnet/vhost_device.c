@@ -12,7 +12,9 @@
 // hostile. A message is checked whole against its row of the table (size, descriptors) and then carried out.
 // Rings are worked in order and no frame is kept back in one, so that a ring's state is its two indices and
 // nothing is in flight between two messages: a front-end that comes again finds all it needs in
-// GET_VRING_BASE or in the used ring.
+// GET_VRING_BASE or in the used ring. So there is no region for buffers in flight
+// (VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD): a NIC's front-end in QEMU never asks for one, and who dies between
+// sending and telling sends one batch again at most.
 enum {
     VERSION = 1,
     VERSION_MASK = 3,

@@ -156,6 +156,20 @@ report(const AwayLink *link, gboolean up)
     domain_unlock(domain);
 }
 
+// Whether it was told as down, maybe by who watched before us.
+static gboolean
+is_told_down(const AwayLink *link)
+{
+    const AnchorRecord *record = link->record;
+    g_autoptr(Domain) domain = domain_of(link->driver, record);
+    if (!domain)
+        return FALSE;
+    domain_lock(domain);
+    gboolean down = nic_status_trouble(domain, record->nic, NIC_TUNNEL) != NULL;
+    domain_unlock(domain);
+    return down;
+}
+
 // One tunnel more, and a while for it to carry frames. FALSE: the vnet has ended, or the link.
 static gboolean
 try_relink(AwayLink *link, VnetClient *watch, gboolean *up, guint *wait_ms)
@@ -182,7 +196,7 @@ static void
 keep_up(AwayLink *link, VnetClient *watch)
 {
     guint wait_ms = FIRST_WAIT_MS;
-    gboolean up, told = TRUE, goes_on = vnet_client_watch(watch, &up, NULL);
+    gboolean up, told = !is_told_down(link), goes_on = vnet_client_watch(watch, &up, NULL);
     while (goes_on && fate_of(link) == LINK_KEPT) {
         if (up != told)
             report(link, up);

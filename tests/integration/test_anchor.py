@@ -8,6 +8,8 @@ import socket
 import lab as lab_library
 import pytest
 import world as world_library
+from test_network_view import Monitor, nics
+from test_virsh_commands import figures
 from vnet_support import Control, network_of
 
 GUEST_ECHO = 7
@@ -96,6 +98,17 @@ def wait_linked(world, home='hostA'):
                              lambda host=host, count=count: len(lab.processes(host, 'quasar-vnet')) == count, 30)
 
 
+def assert_shown(lab):
+    """What administrators see of a guest of A that is on B, on both."""
+    (home,), (away,) = nics(lab, host='hostA'), nics(lab, host='hostB')
+    assert (home['mode'], away['mode']) == ('anchor', 'away')
+    assert (home['peer'], away['peer']) == ('hostB', 'hostA')
+    assert home['round-trip-us'] > 0 and away['round-trip-us'] > 0
+    stats = figures(lab.virsh('hostB', 'domstats', '--interface', 'web').stdout)
+    assert (stats['net.0.quasar.mode'], stats['net.0.quasar.peer']) == ('away', 'hostA')
+    assert int(stats['net.0.quasar.round_trip_us']) > 0
+
+
 @pytest.fixture(scope='module')
 def ground(routed_hosts):
     world = world_library.World(routed_hosts)
@@ -151,11 +164,20 @@ def test_links_outlive_daemons_and_processes(world):
                                  lambda host=host, before=before: lab.processes(host, 'quasar-vnet') not in ([], before))
             wait_linked(world)
             user.type()
+    assert_shown(lab)
     # The guest's host has no way to its home for a while.
-    lab.link('hostB', 'down')
-    lab_library.wait_for('the loss of the link', lambda: not is_linked(lab, 'hostB', True), 60)
-    lab.link('hostB', 'up')
-    wait_linked(world)
+    monitor = Monitor(lab, '--event', 'QUASAR_NETWORK', host='hostB')
+    try:
+        lab.link('hostB', 'down')
+        lab_library.wait_for('the loss of the link', lambda: not is_linked(lab, 'hostB', True), 60)
+        lab_library.wait_for('word of the loss', lambda: monitor.told('tunnel-down'), 60)
+        assert 'home on hostA is down' in nics(lab, host='hostB')[0]['problem']
+        lab.link('hostB', 'up')
+        wait_linked(world)
+        lab_library.wait_for('word of the link', lambda: monitor.told('tunnel-up'), 60)
+        assert not nics(lab, host='hostB')[0]['problem']
+    finally:
+        monitor.stop()
     world.move()
     world.move()
     wait_records(world, [])

@@ -204,6 +204,16 @@ def test_reboot_ends(define):
     assert not hosts.processes('hostA', QEMU)
 
 
+def test_emulator_is_confined(guest):
+    """No user of rank, no capability, QEMU's sandbox."""
+    pid, = guest.processes('hostA', QEMU)
+    with open('/proc/%d/status' % pid) as file:
+        found = dict(line.rstrip('\n').split(':\t', 1) for line in file if ':\t' in line)
+    assert '0' not in found['Uid'].split()
+    assert int(found['CapEff'], 16) == 0 and int(found['CapPrm'], 16) == 0
+    assert (found['NoNewPrivs'], found['Seccomp']) == ('1', '2')
+
+
 def test_link_down(guest):
     """A NIC without carrier, from the start; the guest runs, unreached."""
     xml = text(guest.virsh('hostA', 'dumpxml', '--inactive', 'web'))

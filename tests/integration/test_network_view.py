@@ -121,12 +121,12 @@ def test_counters_of_a_vnet_that_is_replaced(network):
 
 
 class Monitor:
-    """`virsh qemu-monitor-event` on hostA, and what it has printed."""
+    """`virsh qemu-monitor-event` on a host, and what it has printed."""
 
-    def __init__(self, places, *options):
-        self.path = places.path('hostA', 'run/events')
+    def __init__(self, places, *options, host='hostA'):
+        self.path = places.path(host, 'run/events')
         with open(self.path, 'w') as output:
-            self.process = places.popen('hostA', 'stdbuf', '-oL', 'virsh', '-c', 'quasar:///system',
+            self.process = places.popen(host, 'stdbuf', '-oL', 'virsh', '-c', 'quasar:///system',
                                         'qemu-monitor-event', '--loop', *options, stdout=output,
                                         stderr=subprocess.STDOUT)
 

@@ -685,6 +685,33 @@ queues_have_an_end(void **state)
     assert_int_equal(switch_waiting(host->move), 0);
 }
 
+// Nobody else knows of frames that came by a link, or are handed over, and find no room.
+static void
+what_is_lost_is_counted(void **state)
+{
+    g_autoptr(Host) source = new_host(&vague_ops);
+    g_autoptr(Host) target = new_host(&exact_ops);
+    const guint8 runt[] = {0, 0, 0, 14, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 'a', 'b', 'c'};
+    int ends[2];
+    activate(source, FALSE);
+    pair_hosts(source, target);
+    switch_hold(source->move);
+    while (capture(source, 'a') == SWITCH_TAKEN)
+        continue;
+    assert_int_equal(switch_losses(source->move).overflowed, 0);
+    const gsize waited = switch_waiting(source->move);
+    assert_true(switch_hand_over(source->move, NULL));
+    assert_in_range(switch_losses(source->move).overflowed, 1, waited);
+    // Shorter than a frame's header.
+    assert_return_code(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+    const SwitchTunnel tunnel = plain(ends[0]);
+    assert_true(switch_receive(target->move, &tunnel, NULL));
+    assert_int_equal(write(ends[1], runt, sizeof(runt)), sizeof(runt));
+    serve(target);
+    assert_int_equal(switch_losses(target->move).runts, 1);
+    close(ends[1]);
+}
+
 int
 main(void)
 {
@@ -706,6 +733,7 @@ main(void)
         cmocka_unit_test(markers_of_others_mean_nothing),
         cmocka_unit_test(bad_messages_end_the_tunnel_only),
         cmocka_unit_test(queues_have_an_end),
+        cmocka_unit_test(what_is_lost_is_counted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
