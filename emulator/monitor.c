@@ -250,9 +250,12 @@ gboolean
 monitor_tell_translations(Qmp *qmp, gboolean tell)
 {
     g_autoptr(GError) problem = NULL;
-    gboolean ok = set_ahead(qmp, "tell", tell, &problem) && set_ahead(qmp, "linger", tell, &problem);
+    gboolean ok = set_ahead(qmp, "tell", tell, &problem);
     if (!ok && tell)
         g_debug("nothing will be translated ahead of the guest: %s", problem->message);
+    // One that was started before it was made does not know of this.
+    if (ok)
+        set_ahead(qmp, "linger", tell, NULL);
     return ok && tell;
 }
 

@@ -2,6 +2,7 @@
 """Traffic between a client and the guest that accounts for each byte and frame, and what a move has cost of it."""
 import collections
 import contextlib
+import functools
 import glob
 import json
 import os
@@ -21,6 +22,7 @@ WORDS = {'ping': 'pings to the guest', 'ping-back': 'pings from the guest', 'udp
          'udp-in': 'frames from the guest', 'upload': 'upload', 'download': 'download'}
 FRAMES = FLOWS[:4]
 HEARD = ('ping', 'udp-in')  # what the client hears all the time
+MOST_SILENCES = 4096  # ACCOUNT_SILENCES of tests/lab/account.h
 # Of /proc/net/netstat and snmp; what ends in a client's or guest's own queues is not the network's fault.
 COUNTERS = ('TcpExt.TCPTimeouts', 'Tcp.RetransSegs', 'Udp.RcvbufErrors', 'Icmp.OutErrors')
 
@@ -75,25 +77,34 @@ def in_guest(lab, command, address=lab_library.GUEST_ADDRESS):
     return lab.must('client', lab.program('traffic'), 'run', address, str(PORT), command)
 
 
+def overlaps(some, others):
+    """What two lists of spans, each in order, have in common."""
+    found, rest = [], iter(others)
+    begin, end = next(rest, (None, None))
+    for first, last in some:
+        while end is not None and end <= last:
+            found.append((max(first, begin), end))
+            begin, end = next(rest, (None, None))
+        if begin is not None:
+            found.append((max(first, begin), last))
+    return [(first, last) for first, last in found if first < last]
+
+
 class Figures(dict):
     """Of one run: {flow: {word: number}}, `client` and `guest` with what their counters rose by."""
 
-    @property
-    def longest_ms(self):
-        """The longest silence at the client. (The guest's own clock stands while it does.)"""
-        return max(self[flow]['longest'] for flow in HEARD if flow in self) / 1000
+    def _silences(self, flow):
+        """Those that were as long as it takes to be told: begin and end, us of time.monotonic()."""
+        pairs = [map(int, text.split('+')) for text in self[flow]['silences'].split(',') if text != '-']
+        assert len(pairs) < MOST_SILENCES, 'not all silences of the %s were told' % WORDS[flow]
+        return [(begin, begin + length) for begin, length in pairs]
 
-    def silence_ms(self, begin, end):
-        """The longest that the client has heard nothing of one flow, of those silences that were at some time between two,
-        of time.monotonic(); 0 when none was as long as it takes to be told."""
-        longest = 0
-        for flow in filter(self.__contains__, HEARD):
-            for text in self[flow]['silences'].split(','):
-                if text != '-':
-                    since, length = (int(number) for number in text.split('+'))
-                    if since < end * 1e6 and since + length > begin * 1e6:
-                        longest = max(longest, length / 1000)
-        return longest
+    def silence_ms(self, begin, end, together=False):
+        """The longest that the client has heard nothing of one of its flows, or of all of them `together`, of those silences
+        that were at some time between two, of time.monotonic(); 0 when none was as long as it takes to be told."""
+        spans = [self._silences(flow) for flow in HEARD if flow in self]
+        spans = functools.reduce(overlaps, spans) if together else sum(spans, [])
+        return max((last - first for first, last in spans if first < end * 1e6 and last > begin * 1e6), default=0) / 1000
 
     @property
     def timeouts(self):

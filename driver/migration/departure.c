@@ -211,6 +211,8 @@ departure_stay(Domain *domain)
     if (!qmp)
         return;
     end_migration(qmp, domain->name);
+    // Also where it never began: its guest was watched for it.
+    monitor_tell_translations(qmp, FALSE);
     move_nics_stay(domain);
     domain_lock(domain);
     let_run(domain);

@@ -246,7 +246,6 @@ take_back(Outgoing *out)
             return;
     }
     departure_stay(out->domain);
-    monitor_tell_translations(out->qmp, FALSE);
     if (out->end->control)
         out->end->closed =
             outgoing_say(out, "abort", NULL) && outgoing_hear(out, "closed", after_ms(PEER_TIMEOUT_MS), NULL);

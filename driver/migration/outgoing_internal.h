@@ -35,6 +35,7 @@ typedef struct {
     gboolean answered;  // the destination has said why it fails
     gboolean refused;   // the destination has said so, and has it on its disk
     guint64 bandwidth;  // MiB/s that QEMU was told, 0: no limit
+    double rate;        // bytes/s, the best at which the memory went so far
     gint64 memory_us;   // monotonic: the memory moves since then
     gint64 passed_us;   // monotonic: all of it has gone once; 0: not yet
     gint64 stopped_us;  // monotonic, of QEMU's STOP
@@ -58,7 +59,8 @@ gboolean outgoing_say(Outgoing *out, const char *type, GError **error);
 // The destination's next word must be `type`, or it is "refused", which it has on its disk.
 gboolean outgoing_hear(Outgoing *out, const char *type, gint64 deadline_us, GError **error);
 
-// Asks the destination whether it has translated what the guest runs, and takes earlier answers.
+// Asks the destination whether it has translated what the guest runs, unless it owes an answer still;
+// outgoing_tick() takes that.
 gboolean outgoing_ask_translated(Outgoing *out, GError **error);
 
 // Replaces the error by what is clearer: that the guest was destroyed, or what the destination says.

@@ -39,7 +39,9 @@ is_nearly_there(Outgoing *out)
     domain_lock(out->domain);
     guint64 allowed_ms = out->domain->max_downtime_ms;
     domain_unlock(out->domain);
-    return (double) migration.ram_remaining * 1000 <= MAX(rate, migration.ram_bps) * (double) allowed_ms;
+    // The best so far: while the guest only stays for its translating, next to nothing is sent.
+    out->rate = MAX(out->rate, MAX(rate, migration.ram_bps));
+    return (double) migration.ram_remaining * 1000 <= out->rate * (double) allowed_ms;
 }
 
 static void
@@ -104,13 +106,13 @@ is_later_pass(json_t *event)
     return json_integer_value(pass) >= 2;
 }
 
-// Whether the guest is not to stay for its translating, pass after pass: NICs that have to be held and let go
-// at each of them are not worth it.
+// Whether the guest may stay for its translating, pass after pass: not with NICs that have to be held and let
+// go at each of them.
 static gboolean
-is_translated(const Outgoing *out)
+may_stay(const Outgoing *out)
 {
-    return !out->tells || out->translated || !move_nics_are_exact(out->nics) ||
-           g_get_monotonic_time() - out->passed_us > TRANSLATE_LIMIT_US;
+    return out->tells && move_nics_are_exact(out->nics) &&
+           g_get_monotonic_time() - out->passed_us <= TRANSLATE_LIMIT_US;
 }
 
 // A pass after the first begins, and the guest may be stopped now. It is held before that is looked at, since
@@ -119,7 +121,7 @@ static gboolean
 is_last_pass(Outgoing *out)
 {
     hold_nics(out);
-    if (is_translated(out) && is_nearly_there(out))
+    if ((out->translated || !may_stay(out)) && is_nearly_there(out))
         return TRUE;
     if (move_nics_are_exact(out->nics))
         return FALSE;
@@ -149,8 +151,11 @@ wait_nearly_there(Outgoing *out, gint64 deadline, GError **error)
         if (!is_later_pass(event))
             continue;
         out->passed_us = out->passed_us ? out->passed_us : g_get_monotonic_time();
+        // Passes may follow each other faster than a wait for the next one ends without it.
+        if (!outgoing_tick(out, error))
+            return FALSE;
         // On a busy host translating takes longer than the memory does; the answer is for the next pass.
-        if (!is_translated(out) && !outgoing_ask_translated(out, error))
+        if (may_stay(out) && !outgoing_ask_translated(out, error))
             return FALSE;
         if (is_last_pass(out))
             return TRUE;

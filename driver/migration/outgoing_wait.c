@@ -122,11 +122,9 @@ listen_aside(Outgoing *out, GError **error)
 gboolean
 outgoing_ask_translated(Outgoing *out, GError **error)
 {
-    if (!listen_aside(out, error))
-        return FALSE;
     // Not a second time before it has answered: it may be busy, and reads what comes next after that.
-    gboolean due = !out->question_open && !out->translated;
-    out->question_open |= due;
+    gboolean due = !out->question_open;
+    out->question_open = TRUE;
     return !due || outgoing_say(out, "translated?", error);
 }
 
