@@ -240,10 +240,10 @@ monitor_migrate_set_parameters(Qmp *qmp, json_t *parameters, GError **error)
 static gboolean
 set_ahead(Qmp *qmp, const char *property, gboolean value, GError **error)
 {
-    return run(qmp, "qom-set",
-               json_pack("{s:s, s:s, s:b}", "path", "/quasar-translate-ahead", "property", property, "value",
-                         value),
-               error);
+    return run(
+        qmp, "qom-set",
+        json_pack("{s:s, s:s, s:b}", "path", "/quasar-translate-ahead", "property", property, "value", value),
+        error);
 }
 
 gboolean
