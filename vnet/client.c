@@ -4,6 +4,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/ethtool.h>
+#include <linux/sockios.h>
 #include <net/if.h>
 #include <net/if_arp.h>
 #include <poll.h>
@@ -428,6 +430,17 @@ vnet_default_nic(GError **error)
     return g_steal_pointer(&best);
 }
 
+// Whether the NIC's driver is one of those that sort out frames by the MACs and addresses of their own, also
+// when they are promiscuous (ethtool's words, linux/ethtool.h).
+static gboolean
+is_virtual_lan(int fd, struct ifreq *request)
+{
+    struct ethtool_drvinfo info = {.cmd = ETHTOOL_GDRVINFO};
+    request->ifr_data = (void *) &info;
+    return ioctl(fd, SIOCETHTOOL, request) == 0 &&
+           (g_str_equal(info.driver, "macvlan") || g_str_equal(info.driver, "ipvlan"));
+}
+
 gboolean
 vnet_check_nic(const char *nic, GError **error)
 {
@@ -444,6 +457,8 @@ vnet_check_nic(const char *nic, GError **error)
         reason = "it is not Ethernet";
     else if (!strchr(nic, '/') && g_file_test(wireless, G_FILE_TEST_EXISTS))
         reason = "it is wireless, and access points drop frames of any MAC but its own";
+    else if (is_virtual_lan(fd, &request))
+        reason = "it gets no frames for a MAC that is not its own; name the NIC under it";
     if (reason)
         quasar_set_error(error, VIR_ERR_CONFIG_UNSUPPORTED, "a guest cannot be put on '%s': %s", nic, reason);
     return reason == NULL;

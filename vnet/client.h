@@ -121,6 +121,7 @@ guint64 vnet_client_start_time(const VnetClient *client);
 // none, saying that the domain's XML must name one.
 char *vnet_default_nic(GError **error);
 
-// Whether a guest can be put on this NIC: it exists and is Ethernet, no loopback, not wireless (access points
-// drop foreign MACs). VIR_ERR_CONFIG_UNSUPPORTED with the reason.
+// Whether a guest can be put on this NIC: it exists and is Ethernet, no loopback, and as far as can be told
+// frames for foreign MACs come by it: not wireless (access points drop them), no macvlan or ipvlan.
+// VIR_ERR_CONFIG_UNSUPPORTED with the reason.
 gboolean vnet_check_nic(const char *nic, GError **error);

@@ -191,8 +191,14 @@ def test_nic_that_goes_and_comes_back(cabled):
         monitor.stop()
 
 
-@pytest.mark.parametrize('nic, reason', [('none0', 'this host has no such NIC'), ('lo', 'it is the loopback')])
-def test_nic_that_cannot_be_had(hosts, nic, reason):
+@pytest.mark.parametrize('nic, reason', [('none0', 'this host has no such NIC'), ('lo', 'it is the loopback'),
+                                         ('macvlan0', 'it gets no frames for a MAC that is not its own')])
+def test_nic_that_cannot_be_had(hosts, request, nic, reason):
+    if nic == 'macvlan0':
+        made = hosts.exec('hostA', 'ip', 'link', 'add', nic, 'link', 'eth0', 'type', 'macvlan', 'mode', 'bridge')
+        if made.returncode != 0:
+            pytest.skip('this kernel has no macvlan')
+        request.addfinalizer(lambda: hosts.must('hostA', 'ip', 'link', 'del', nic))
     xml = hosts.domain_xml(name='lost').replace('type="network"', 'type="direct"').replace(
         '<source network="default"/>', '<source dev="%s" mode="bridge"/>' % nic)
     problem = refusal(hosts, 'create', write(hosts, 'lost.xml', xml))
