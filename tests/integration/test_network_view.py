@@ -124,6 +124,7 @@ class Monitor:
     """`virsh qemu-monitor-event` on a host, and what it has printed."""
 
     def __init__(self, places, *options, host='hostA'):
+        self.places, self.host = places, host
         self.path = places.path(host, 'run/events')
         with open(self.path, 'w') as output:
             self.process = places.popen(host, 'stdbuf', '-oL', 'virsh', '-c', 'quasar:///system',
@@ -138,7 +139,8 @@ class Monitor:
         return [line for line in self.lines() if '"event":"%s"' % what in line]
 
     def stop(self):
-        self.process.terminate()
+        # It is the child of what has entered the host.
+        self.places.kill(self.host, 'virsh')
         self.process.wait()
 
 
