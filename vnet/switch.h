@@ -26,6 +26,10 @@
 // then the destination holds back what it captures itself, which is younger than what is on its way, for
 // SWITCH_DRAIN_MS at most. A frame may come both ways; it is given once (twins.h).
 //
+// That is for switches that learn. Where there is none (a hub) frames for the guest alone come both ways too,
+// and are given twice, for SWITCH_STRAY_MS; one that keeps to what it has learned (port security) leaves the
+// guest without them after that time.
+//
 // Two segments: the guest is away. The tunnel stays, as the link to its home: all that the guest sends goes
 // there, and what is captured here is not for it. The source is its home anchor: it passes on what it
 // captures and injects what comes.
