@@ -6,12 +6,17 @@
 #include "driver/domains.h"
 #include "driver/links.h"
 
+// When a segment should have learned (SWITCH_STRAY_MS in vnet/switch.h, and some time for the guest's start).
+#define SEGMENT_FIRST_S 4
+#define SEGMENT_NEXT_S  10
+
 static const struct {
     const char *begins, *ends;
 } names[] = {
     [NIC_LOST] = {"lost", "back"},
     [NIC_LINK] = {"link-down", "link-up"},
     [NIC_TUNNEL] = {"tunnel-down", "tunnel-up"},
+    [NIC_DETOUR] = {"detour", "direct"},
 };
 G_STATIC_ASSERT(G_N_ELEMENTS(names) == NIC_TROUBLES);
 
@@ -103,6 +108,80 @@ look_for_all(Driver *driver, gpointer nic)
             look(domain, index, nic);
     }
     g_free(nic);
+}
+
+// Unlocked. TRUE: this NIC's segment has not learned where it is.
+static gboolean
+takes_detour(Domain *domain, guint index, guint64 generation)
+{
+    g_autoptr(json_t) status = NULL;
+    NicCounters counters;
+    if (!nic_status_read(domain, index, &counters, &status))
+        return FALSE;
+    const gboolean detour = json_is_true(json_object_get(status, "strays"));
+    domain_lock(domain);
+    if (domain_is_active(domain) && domain->generation == generation)
+        domain_network_event(domain, index, NIC_DETOUR,
+                             detour
+                                 ? "its segment has not learned that it is here, or the host's NIC gets no "
+                                   "frames for it: they come by the host that it was on before, which has "
+                                   "to stay up"
+                                 : NULL);
+    domain_unlock(domain);
+    return detour;
+}
+
+typedef struct {
+    Domain *domain;
+    guint64 generation;
+} Arrival;
+
+static void look_at_segments_later(Arrival *arrival, guint seconds);
+
+// On a worker; keeps `data` for the next time or frees it.
+static void
+look_at_segments(Driver *driver G_GNUC_UNUSED, gpointer data)
+{
+    Arrival *arrival = data;
+    Domain *domain = arrival->domain;
+    gboolean again = FALSE;
+    domain_lock(domain);
+    const gboolean here = domain_is_active(domain) && domain->generation == arrival->generation;
+    const guint n = here && domain->vnets ? domain->vnets->len : 0;
+    domain_unlock(domain);
+    for (guint i = 0; i < n; i++)
+        again |= takes_detour(domain, i, arrival->generation);
+    if (again) {
+        look_at_segments_later(arrival, SEGMENT_NEXT_S);
+    } else {
+        domain_unref(domain);
+        g_free(arrival);
+    }
+}
+
+static gboolean
+time_to_look(gpointer data)
+{
+    driver_defer(((Arrival *) data)->domain->driver, look_at_segments, data, NULL);
+    return G_SOURCE_REMOVE;
+}
+
+static void
+look_at_segments_later(Arrival *arrival, guint seconds)
+{
+    g_autoptr(GSource) timer = g_timeout_source_new_seconds(seconds);
+    g_source_set_callback(timer, time_to_look, arrival, NULL);
+    g_source_attach(timer, arrival->domain->driver->emulator);
+}
+
+void
+nic_events_await_segment(Domain *domain)
+{
+    Arrival *arrival = g_new0(Arrival, 1);
+    domain_lock(domain);
+    *arrival = (Arrival){.domain = domain_ref(domain), .generation = domain->generation};
+    domain_unlock(domain);
+    look_at_segments_later(arrival, SEGMENT_FIRST_S);
 }
 
 // On the emulator thread.

@@ -8,7 +8,7 @@
 // which stock clients show (virsh qemu-monitor-event): its name is NIC_EVENT_NAME, its details are a JSON
 // object
 // {"nic": alias, "index": number, "event": what, "problem": text or null}. What: "lost" and "back",
-// "link-down" and "link-up", "tunnel-down" and "tunnel-up".
+// "link-down" and "link-up", "tunnel-down" and "tunnel-up", "detour" and "direct".
 #define NIC_EVENT_NAME "QUASAR_NETWORK"
 
 // With the domain locked: something is wrong with the NIC number `index` from now on, and `problem` says
@@ -23,6 +23,10 @@ void domain_network_problems(Domain *domain, GPtrArray *texts);
 // Unlocked: whether the host's NIC of this NIC is up, and tells it. Blocks for what nic_status_read() may
 // take.
 void nic_events_look(Domain *domain, guint index);
+
+// Unlocked: a guest has arrived. Whether its segment has learned that is looked at when it should have, and
+// from then on until it has.
+void nic_events_await_segment(Domain *domain);
 
 // From now on the guests hear of the host's NICs as the kernel tells of them: down, without a cable, up
 // again. Failure is logged: all else works without it. Once, after the domains were loaded.

@@ -101,7 +101,8 @@ gboolean vnet_client_standby(VnetClient *client, GError **error);
 
 // The caller owns the object: "mode" ("active", "standby", "holding", "leaving", "arriving", "settling",
 // "away", "anchor", "passing"), "away" (the guest is not on its segment), "place" (of a move: "unknown",
-// "here", "away"), "link" (null or {"up", "waiting": bytes, "round-trip": us or -1}),
+// "here", "away"), "strays" (the segment still sends the guest's frames to where it came from), "link" (null
+// or {"up", "waiting": bytes, "round-trip": us or -1}),
 // "pid", "nic", "mac", "mtu", "to_guest" and "from_guest" {"frames", "bytes"}, "drops" {reason: count},
 // "capture" {"received", "dropped", "ifdropped"}, "port" {"kind": "stream" or "vhost-user", "ready",
 // "taken" (stream: QEMU has read all that was sent to it), ...},

@@ -94,6 +94,7 @@ status(Vnet *vnet)
     json_object_update_new(answer, forward_status(&vnet->forward));
     json_object_set_new(answer, "waiting", json_integer((json_int_t) switch_waiting(vnet->move)));
     json_object_set_new(answer, "away", json_boolean(switch_is_away(vnet->move)));
+    json_object_set_new(answer, "strays", json_boolean(switch_has_strays(vnet->move)));
     json_object_set_new(answer, "place", json_string(place_name(switch_place(vnet->move))));
     json_object_set_new(answer, "link", link_status(vnet));
     json_object_set_new(answer, "duplicates", json_integer((json_int_t) switch_duplicates(vnet->move)));
@@ -321,7 +322,7 @@ start(Vnet *vnet, GError **error)
     vnet->forward.mac = options->mac;
     vnet->forward.capture = vnet->capture;
     vnet->forward.port = vnet->port;
-    vnet->move = switch_new(vnet->port, vnet->capture, &switch_ends, &vnet->forward);
+    vnet->move = switch_new(&options->mac, vnet->port, vnet->capture, &switch_ends, &vnet->forward);
     if (options->anchor)
         switch_be_anchor(vnet->move);
     vnet->forward.move = vnet->move;

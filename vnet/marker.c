@@ -10,10 +10,12 @@ static const guint8 type[8] = {0x88, 0xb5, 'Q', 'u', 'a', 's', 'a', 'r'};
 enum { NONCE = 2 * PACKET_MAC + sizeof(type), KIND = NONCE + MARKER_NONCE };
 
 void
-marker_build(guint8 frame[MARKER_LENGTH], const guint8 nonce[MARKER_NONCE], MarkerKind kind)
+marker_build(guint8 frame[MARKER_LENGTH], const MacAddress *guest, const guint8 nonce[MARKER_NONCE],
+             MarkerKind kind)
 {
+    const gboolean to_guest = kind == MARKER_GUEST || kind == MARKER_ECHO;
     memset(frame, 0, MARKER_LENGTH);
-    memcpy(frame, group, PACKET_MAC);
+    memcpy(frame, to_guest ? guest->bytes : group, PACKET_MAC);
     memcpy(frame + PACKET_MAC, nonce, PACKET_MAC);
     frame[PACKET_MAC] = 0x02;
     memcpy(frame + 2 * PACKET_MAC, type, sizeof(type));
@@ -26,10 +28,9 @@ marker_parse(const guint8 *frame, gsize length, const guint8 *nonce, gboolean *m
 {
     *mine = FALSE;
     *kind = MARKER_MOMENT;
-    if (length <= KIND || memcmp(frame, group, PACKET_MAC) != 0 ||
-        memcmp(frame + 2 * PACKET_MAC, type, sizeof(type)) != 0)
+    if (length <= KIND || memcmp(frame + 2 * PACKET_MAC, type, sizeof(type)) != 0)
         return FALSE;
     *mine = nonce && memcmp(frame + NONCE, nonce, MARKER_NONCE) == 0;
-    *kind = frame[KIND] == MARKER_PROBE ? MARKER_PROBE : MARKER_MOMENT;
+    *kind = frame[KIND] < N_MARKERS ? (MarkerKind) frame[KIND] : MARKER_MOMENT;
     return TRUE;
 }

@@ -10,14 +10,19 @@
 #define MARKER_NONCE  16u
 #define MARKER_LENGTH 60u
 
-// Ethertype 0x88b5 (IEEE 802, for local experiments) to a group address of our own, from a locally
-// administered address made of the nonce: never the guest's, which the captures' filters keep out.
+// Ethertype 0x88b5 (IEEE 802, for local experiments) to a group address of our own or to the guest's, from a
+// locally administered address made of the nonce: never the guest's, which the captures' filters keep out.
 typedef enum {
     MARKER_MOMENT = 0,
-    MARKER_PROBE = 1,
+    MARKER_PROBE = 1, // are the two on one segment?
+    MARKER_GUEST = 2, // to the guest: does the segment bring its frames to the destination?
+    MARKER_ECHO = 3,  // to the guest: ... and to the source too, as a hub does?
+    N_MARKERS,
 } MarkerKind;
 
-void marker_build(guint8 frame[MARKER_LENGTH], const guint8 nonce[MARKER_NONCE], MarkerKind kind);
+// `guest`: whose address the last two go to.
+void marker_build(guint8 frame[MARKER_LENGTH], const MacAddress *guest, const guint8 nonce[MARKER_NONCE],
+                  MarkerKind kind);
 
 // Whether a frame is a marker of any vnet's: no guest is to see it. *mine: with this nonce (NULL: none is
 // known), and then of this kind.

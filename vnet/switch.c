@@ -12,9 +12,10 @@ static const char *const mode_names[] = {
 G_STATIC_ASSERT(G_N_ELEMENTS(mode_names) == N_SWITCH_MODES);
 
 Switch *
-switch_new(Port *port, Capture *capture, const SwitchEnds *ends, void *data)
+switch_new(const MacAddress *mac, Port *port, Capture *capture, const SwitchEnds *ends, void *data)
 {
     Switch *move = g_new0(Switch, 1);
+    move->mac = *mac;
     move->port = port;
     move->capture = capture;
     move->ends = ends;
@@ -48,7 +49,7 @@ switch_mode(const Switch *move)
 const char *
 switch_mode_name(const Switch *move)
 {
-    if (move->mode == SWITCH_LEAVING && (move->home || move->anchor))
+    if (move->mode == SWITCH_LEAVING && (move->home || move->anchor || move->stays))
         return move->home ? "passing" : "anchor";
     return move->mode == SWITCH_ACTIVE && move->home ? "away" : mode_names[move->mode];
 }
@@ -73,8 +74,16 @@ close_peer(Switch *move)
 {
     g_clear_pointer(&move->peer, link_free);
     move->place = (Place){0};
-    move->asked = move->marked = move->shared = move->anchor = FALSE;
+    move->asked = move->marked = move->shared = move->anchor = move->stays = FALSE;
     move->arrived = 0;
+}
+
+void
+switch_end_former(Switch *move)
+{
+    g_clear_pointer(&move->former, link_free);
+    move->learning = (Place){0};
+    move->strays = FALSE;
 }
 
 static void
@@ -90,7 +99,7 @@ void
 switch_standby(Switch *move)
 {
     close_peer(move);
-    g_clear_pointer(&move->former, link_free);
+    switch_end_former(move);
     frame_queue_clear(move->queue);
     frame_queue_clear(move->own);
     switch_enter(move, SWITCH_STANDBY);
@@ -135,7 +144,7 @@ switch_hand_over(Switch *move, GError **error)
     // Nothing strays to where the guest was before any more; and if it goes back there, the NIC there is its
     // own.
     if (move->drained)
-        g_clear_pointer(&move->former, link_free);
+        switch_end_former(move);
     switch_end_turn(move, FALSE);
     switch_enter(move, SWITCH_LEAVING);
     return TRUE;
@@ -197,6 +206,8 @@ take_place(Switch *move)
     link_send_word(link, here ? TUNNEL_HERE : TUNNEL_AWAY, NULL);
     link_set_events(link, here ? &switch_former_events : &switch_home_events);
     *(here ? &move->former : &move->home) = link;
+    if (here)
+        place_watch(&move->learning, move->place.nonce);
     move->drained = FALSE;
 }
 
@@ -231,7 +242,7 @@ switch_mark(Switch *move)
     guint8 frame[MARKER_LENGTH];
     if (move->mode != SWITCH_SETTLING || !move->former || !move->place.has_nonce)
         return;
-    marker_build(frame, move->place.nonce, MARKER_MOMENT);
+    marker_build(frame, &move->mac, move->place.nonce, MARKER_MOMENT);
     capture_mark(move->capture, frame, sizeof(frame));
 }
 
@@ -245,6 +256,12 @@ const Link *
 switch_link(const Switch *move)
 {
     return move->home ? move->home : move->peer;
+}
+
+gboolean
+switch_has_strays(const Switch *move)
+{
+    return move->strays;
 }
 
 PlaceVerdict

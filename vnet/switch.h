@@ -26,9 +26,12 @@
 // then the destination holds back what it captures itself, which is younger than what is on its way, for
 // SWITCH_DRAIN_MS at most. A frame may come both ways; it is given once (twins.h).
 //
-// That is for switches that learn. Where there is none (a hub) frames for the guest alone come both ways too,
-// and are given twice, for SWITCH_STRAY_MS; one that keeps to what it has learned (port security) leaves the
-// guest without them after that time.
+// Has the segment learned? The source sends frames to the guest itself, one after the other, until three
+// running have come to the destination. What still strays to it is passed on for SWITCH_STRAY_MS; if the
+// segment has not learned by then (a static entry, a NIC that gets no frames for other MACs than its own),
+// the source stays and goes on, until the segment has learned or the guest leaves. On a hub the frames for
+// the guest alone come both ways too, and are given twice, until a frame that the destination sends to the
+// guest then has come to the source, which is told by it that all it captures is the destination's.
 //
 // Two segments: the guest is away. The tunnel stays, as the link to its home: all that the guest sends goes
 // there, and what is captured here is not for it. The source is its home anchor: it passes on what it
@@ -76,7 +79,7 @@ typedef struct {
 } SwitchTunnel;
 
 // `port` and `capture` are borrowed.
-Switch *switch_new(Port *port, Capture *capture, const SwitchEnds *ends, void *data);
+Switch *switch_new(const MacAddress *mac, Port *port, Capture *capture, const SwitchEnds *ends, void *data);
 void switch_free(Switch *move);
 
 SwitchMode switch_mode(const Switch *move);
@@ -141,6 +144,9 @@ const Link *switch_link(const Switch *move);
 
 // Of the move that is prepared or under way: where the guest will be.
 PlaceVerdict switch_place(const Switch *move);
+
+// Whether the segment still sends the guest's frames to where it came from.
+gboolean switch_has_strays(const Switch *move);
 
 // Frames that are lost and of which no SwitchVerdict told, since they did not come from the NIC.
 typedef struct {

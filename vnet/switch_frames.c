@@ -145,16 +145,9 @@ hold_or_deliver(Switch *move, const guint8 *frame, gsize length, const Offload *
 SwitchVerdict
 switch_captured(Switch *move, const guint8 *frame, gsize length, const Offload *offload)
 {
-    gboolean mine;
-    MarkerKind kind;
-    const Place *place = &move->place;
-    if (marker_parse(frame, length, place->has_nonce ? place->nonce : NULL, &mine, &kind)) {
-        if (mine && !move->home)
-            switch_take_marker(move, kind);
+    // No guest sees them; nor, when it is away, anything of this segment.
+    if (switch_take_marker(move, frame, length) || move->home)
         return SWITCH_TAKEN;
-    }
-    if (move->home)
-        return SWITCH_TAKEN; // not the guest's segment
     switch (move->mode) {
     case SWITCH_ACTIVE:
         return has_come(move, frame, length, TRUE) ? SWITCH_TAKEN : SWITCH_DELIVER;

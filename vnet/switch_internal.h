@@ -13,6 +13,7 @@ struct Switch {
     Capture *capture;
     const SwitchEnds *ends;
     void *data;
+    MacAddress mac;
 
     SwitchMode mode;
     FrameQueue *queue; // holding: for the guest or the tunnel; arriving and settling: from the tunnel
@@ -22,9 +23,14 @@ struct Switch {
     Link *former;      // where the guest came from, on this segment, as long as frames may come from there
     gboolean anchor;   // leaving: the guest is away
     gint64 arrived; // leaving: when the destination said that the guest is there, on this segment; 0: not yet
+    gint64 ask_at;  // ... when it is asked next whether the segment has learned that, monotonic us
+    guint seen;     // ... and how often it has said so running
+    gboolean stays; // ... it had not when it should
 
     Place place;
-    gboolean asked;   // arriving: a probe is out
+    Place learning;   // `former`'s questions whether it has
+    gboolean strays;  // ... which stays, since it has not
+    gboolean asked;   // arriving, leaving: a probe is out
     gboolean shared;  // source and destination have the same NIC
     gboolean marked;  // leaving, or settling with a shared NIC: the marker was seen
     gboolean drained; // settling: the source said so
@@ -40,6 +46,9 @@ struct Switch {
 
 // Says so when that has another name.
 void switch_enter(Switch *move, SwitchMode mode);
+
+// Nothing comes from where the guest was any more.
+void switch_end_former(Switch *move);
 
 // Frames (switch_frames.c).
 
@@ -83,8 +92,22 @@ extern const TunnelEvents switch_home_events;
 // nothing.
 void switch_probe(Switch *move);
 
+// A marker of this move's, on this segment.
+gboolean switch_take_marker(Switch *move, const guint8 *frame, gsize length);
+
 // To the destination, whether its probe was seen.
 void switch_say_answer(Switch *move, PlaceAnswer answer);
 
-// A marker or a probe of the destination's, on this segment.
-void switch_take_marker(Switch *move, MarkerKind kind);
+// Whether the segment has learned (switch_learn.c).
+
+// The source: the guest is at the destination; a question, if one is due; the answer; and whether nothing
+// more is to be done for the guest here.
+void switch_arrived(Switch *move);
+void switch_ask(Switch *move);
+void switch_take_answer(Switch *move, gboolean seen);
+gboolean switch_is_left(Switch *move);
+int switch_learn_wait_ms(const Switch *move);
+
+// The destination: to the source, whether its question was seen; and what the source makes of that.
+void switch_say_learned(Switch *move, PlaceAnswer answer);
+void switch_take_learned(Switch *move, gboolean learned);

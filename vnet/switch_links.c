@@ -16,23 +16,43 @@ switch_probe(Switch *move)
     if (move->mode != SWITCH_ARRIVING || move->asked || move->place.verdict != PLACE_UNKNOWN ||
         !link_is_up(move->peer))
         return;
-    marker_build(frame, move->place.nonce, MARKER_PROBE);
+    marker_build(frame, &move->mac, move->place.nonce, MARKER_PROBE);
     capture_mark(move->capture, frame, sizeof(frame));
     link_send_word(move->peer, TUNNEL_PROBED, NULL);
     move->asked = TRUE;
 }
 
-void
-switch_take_marker(Switch *move, MarkerKind kind)
+// The destination's, at the source; and those that a sender captures itself.
+static void
+take_place_marker(Switch *move, MarkerKind kind)
 {
     if (kind == MARKER_PROBE && move->mode != SWITCH_ARRIVING) {
         switch_say_answer(move, place_captured(&move->place));
     } else if (kind == MARKER_MOMENT && move->mode == SWITCH_LEAVING && !move->marked) {
         move->marked = TRUE;
+        move->ask_at = g_get_monotonic_time();
         link_send_word(move->peer, TUNNEL_DRAINED, NULL);
     } else if (kind == MARKER_MOMENT && move->mode == SWITCH_SETTLING) {
         move->marked = TRUE; // our own
+    } else if (kind == MARKER_ECHO && move->mode == SWITCH_LEAVING) {
+        move->shared = TRUE; // a hub
     }
+}
+
+gboolean
+switch_take_marker(Switch *move, const guint8 *frame, gsize length)
+{
+    gboolean mine;
+    MarkerKind kind;
+    if (!marker_parse(frame, length, move->place.has_nonce ? move->place.nonce : NULL, &mine, &kind))
+        return FALSE;
+    if (mine && !move->home)
+        take_place_marker(move, kind);
+    // Another move may be prepared already, with another nonce.
+    if (move->former && kind == MARKER_GUEST &&
+        marker_parse(frame, length, move->learning.nonce, &mine, &kind) && mine)
+        switch_say_learned(move, place_captured(&move->learning));
+    return TRUE;
 }
 
 // To where the guest is, or from where it comes.
@@ -91,9 +111,13 @@ peer_word(TunnelWord word, const guint8 *nonce, void *data)
         place_answered(&move->place, word == TUNNEL_SEEN);
         move->asked = FALSE;
         switch_probe(move);
+    } else if (word == TUNNEL_SEEN || word == TUNNEL_UNSEEN) {
+        switch_take_answer(move, word == TUNNEL_SEEN);
     } else if ((word == TUNNEL_HERE || word == TUNNEL_AWAY) && leaves) {
         move->anchor = word == TUNNEL_AWAY;
-        move->arrived = word == TUNNEL_HERE ? g_get_monotonic_time() : 0;
+        move->arrived = 0;
+        if (word == TUNNEL_HERE)
+            switch_arrived(move);
         g_message("%s", switch_mode_name(move));
     }
 }
@@ -103,6 +127,10 @@ former_word(TunnelWord word, const guint8 *nonce G_GNUC_UNUSED, void *data)
 {
     Switch *move = data;
     move->drained |= word == TUNNEL_DRAINED;
+    if (word == TUNNEL_PROBED)
+        switch_say_learned(move, place_probed(&move->learning));
+    else if (word == TUNNEL_LEARNED || word == TUNNEL_STRAYS)
+        switch_take_learned(move, word == TUNNEL_LEARNED);
 }
 
 static void

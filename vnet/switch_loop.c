@@ -50,16 +50,14 @@ sooner(int a, int b)
 int
 switch_wait_ms(const Switch *move)
 {
-    int wait = place_wait_ms(&move->place);
+    int wait = sooner(place_wait_ms(&move->place), place_wait_ms(&move->learning));
     if (move->peer)
         wait = sooner(wait, link_wait_ms(move->peer));
     if (move->former)
         wait = sooner(wait, link_wait_ms(move->former));
     if (move->home)
         wait = sooner(wait, link_wait_ms(move->home));
-    if (move->mode == SWITCH_LEAVING && move->arrived)
-        wait = sooner(
-            wait, (int) (MAX(0, move->arrived + SWITCH_STRAY_MS * 1000 - g_get_monotonic_time()) / 1000 + 1));
+    wait = sooner(wait, switch_learn_wait_ms(move));
     // Where there is none, the port is told when there is.
     if (wants_room(move))
         return port_has_room(move->port) ? 0 : wait;
@@ -74,13 +72,12 @@ static void
 look_after_links(Switch *move)
 {
     if (move->former && !link_is_up(move->former)) {
-        g_clear_pointer(&move->former, link_free);
+        switch_end_former(move);
         move->settled = g_get_monotonic_time();
     }
     if (move->mode != SWITCH_LEAVING || move->anchor)
         return;
-    gboolean over = move->arrived && g_get_monotonic_time() >= move->arrived + SWITCH_STRAY_MS * 1000;
-    if (over || !link_is_up(move->peer) || (move->home && !link_is_up(move->home)))
+    if (switch_is_left(move) || !link_is_up(move->peer) || (move->home && !link_is_up(move->home)))
         switch_standby(move);
 }
 
@@ -98,6 +95,7 @@ switch_serve(Switch *move, const struct pollfd *fds, guint n)
     }
     look_after_links(move);
     switch_probe(move);
+    switch_ask(move);
     switch_settle(move);
     if (switch_follows(move))
         switch_deliver_waiting(move, move->queue);
@@ -108,8 +106,10 @@ switch_serve(Switch *move, const struct pollfd *fds, guint n)
 void
 switch_end_turn(Switch *move, gboolean all_read)
 {
-    if (all_read)
+    if (all_read) {
         switch_say_answer(move, place_answer_due(&move->place));
+        switch_say_learned(move, place_answer_due(&move->learning));
+    }
     if (move->peer)
         link_flush(move->peer);
     if (move->former)

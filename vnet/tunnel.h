@@ -17,14 +17,16 @@ typedef struct Tunnel Tunnel;
 
 // What passes beside frames; vnet/switch.h says when. The numbers are on the wire.
 typedef enum {
-    TUNNEL_NONCE = 2,   // with a nonce: what the sender's probes and its marker bear
-    TUNNEL_DRAINED = 3, // no frame from before the marker follows
-    TUNNEL_PROBED = 4,  // a probe has gone out on the sender's wire
-    TUNNEL_SEEN = 5,    // ... and was captured here
-    TUNNEL_UNSEEN = 6,  // ... and was not
-    TUNNEL_HERE = 7,    // the guest runs here, on this segment
-    TUNNEL_AWAY = 8,    // the guest runs here, and its segment is behind the tunnel
-    TUNNEL_LAST = 9,    // no frame follows in this tunnel: the next one is in another
+    TUNNEL_NONCE = 2,    // with a nonce: what the sender's probes and its marker bear
+    TUNNEL_DRAINED = 3,  // no frame from before the marker follows
+    TUNNEL_PROBED = 4,   // a probe, or a marker to the guest, has gone out on the sender's wire
+    TUNNEL_SEEN = 5,     // ... and was captured here
+    TUNNEL_UNSEEN = 6,   // ... and was not
+    TUNNEL_HERE = 7,     // the guest runs here, on this segment
+    TUNNEL_AWAY = 8,     // the guest runs here, and its segment is behind the tunnel
+    TUNNEL_LAST = 9,     // no frame follows in this tunnel: the next one is in another
+    TUNNEL_LEARNED = 10, // frames for the guest come to the destination by themselves
+    TUNNEL_STRAYS = 11,  // they do not: the source goes on passing them on
     TUNNEL_WORDS,
 } TunnelWord;
 

@@ -5,11 +5,12 @@
 #include <glib.h>
 
 // Theory of operation. While a guest moves on one segment both hosts see each frame for a group, and the
-// source passes on what it sees. Either copy may be the first: a frame waits in the capture's socket while its twin is read from the tunnel, and the other way
-// round. So each copy whose twin has not come is remembered, with what was done with it, and the twin is
-// judged by that. Frames with the same bytes are paired in their order, so a frame that was sent twice is
-// given twice. What has no twin (the source had given it to the guest before, or has stopped passing groups
-// on) is forgotten after TWINS_US: it must not be taken for the twin of a repetition.
+// source passes on what it sees. Either copy may be the first: a frame waits in the capture's socket while
+// its twin is read from the tunnel, and the other way round. So each copy whose twin has not come is
+// remembered, with what was done with it, and the twin is judged by that. Frames with the same bytes are
+// paired in their order, so a frame that was sent twice is given twice. What has no twin (the source had
+// given it to the guest before, or has stopped passing groups on) is forgotten after TWINS_US: it must not be
+// taken for the twin of a repetition.
 #define TWINS_US  (500 * 1000)
 #define TWINS_MAX 4096u // that are remembered; the oldest give way
 

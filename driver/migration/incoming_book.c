@@ -8,6 +8,7 @@
 #include "driver/migration/departure.h"
 #include "driver/migration/moved.h"
 #include "driver/migration/nics.h"
+#include "driver/nic_events.h"
 #include "driver/store.h"
 
 // Of a guest whose emulator took everything with it and whose domain is not known here any more.
@@ -138,6 +139,7 @@ incoming_book(Incoming *incoming)
     if (due && !incoming->crashed) {
         anchor_away_arrived(incoming->domain);
         move_nics_mend(incoming->domain);
+        nic_events_await_segment(incoming->domain);
     } else if (due) {
         anchor_away_end(incoming->driver, incoming->uuid);
     }

@@ -13,7 +13,8 @@ import time
 import lab as lab_library
 import pytest
 from echoes import Stream
-from vnet_support import network_of
+from test_network_view import Monitor
+from vnet_support import forget, network_of, teach_switch
 
 # Replies are waited for this long; a guest that stood still has many to send.
 REPLIES_S = 2
@@ -194,3 +195,27 @@ def test_vnet_dies_during_the_move(world, side):
     world.wait_settled(20)
     lab_library.wait_for('the guest on its network', lambda: world.lab.guest_get('memory', 1), 30)
     world.assert_runs(world.destination)
+
+
+def test_switch_that_does_not_learn(world, pinger, request):
+    """The host that the guest has left passes its frames on, and who listens hears why it must stay up."""
+    world.wait_booted()
+    source, target = world.source, world.destination
+    monitor = Monitor(world.lab, '--event', 'QUASAR_NETWORK', host=target)
+    request.addfinalizer(lambda: forget(world.lab, Flood.GUEST_MAC))
+    teach_switch(world.lab, Flood.GUEST_MAC, source, 'static', 'sticky')
+
+    def moves():
+        world.move()
+        lab_library.wait_for('the news', lambda: monitor.told('detour'))
+        assert 'its segment has not learned that it is here' in world.lab.virsh(target, 'dominfo', 'web').stdout
+        teach_switch(world.lab, Flood.GUEST_MAC, target, 'dynamic')
+        lab_library.wait_for('the news', lambda: monitor.told('direct'), 30)
+        assert 'learned' not in world.lab.virsh(target, 'dominfo', 'web').stdout
+    try:
+        with pings(world, pinger) as figures:
+            moves()
+    finally:
+        monitor.stop()
+    assert figures['sent'] and figures['lost'] == 0
+    world.assert_runs(target)

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The switch-over between two quasar-vnets on one segment, with stand-ins for both emulators: each frame once, in order."""
 import contextlib
+import functools
 import os
 import shutil
 import threading
 
 import pytest
-from vnet_support import BROADCAST, MAC, PEER, StreamEnd, Vnet, Wire, frame, text_of, tunnel
+from vnet_support import (BROADCAST, MAC, PEER, StreamEnd, Vnet, Wire, forget, frame, teach_switch, text_of, tunnel)
 import lab as lab_library
 
 DIRECTORY = '/run/vnet-switch'
@@ -120,8 +121,9 @@ def test_frames_of_the_guest_go_out_until_the_handoff_only(move):
     source.vnet.call('hold')
     source.end.send(frame(PEER, MAC, b'last'))
     tunnel(source.vnet, target.vnet)
+    before = source.vnet.status()['drops']['standby']  # what the segment said before the guest was there
     source.end.send(frame(PEER, MAC, b'late'))
-    lab_library.wait_for('the count of the frame', lambda: source.vnet.status()['drops']['standby'] == 1)
+    lab_library.wait_for('the count of the frame', lambda: source.vnet.status()['drops']['standby'] == before + 1)
     target.vnet.call('activate', announce=True)
     target.end.send(frame(PEER, MAC, b'first'))
     texts = []
@@ -155,3 +157,56 @@ def test_orders_without_a_tunnel_are_refused(move):
     assert source.vnet.status()['mode'] == 'active'
     assert 'no socket' in target.vnet.call('receive')['error']
     assert target.vnet.status()['mode'] == 'standby'
+
+
+@pytest.fixture
+def teach(places):
+    yield functools.partial(teach_switch, places, MAC)
+    forget(places, MAC)
+
+
+def test_a_switch_that_does_not_learn_keeps_the_source(move, teach):
+    source, target, sender, _ = move
+    teach('hostA', 'static', 'sticky')
+    sender.pass_some()
+    source.vnet.call('hold')
+    tunnel(source.vnet, target.vnet)
+    target.vnet.call('activate', announce=True)
+    lab_library.wait_for('that the source stays', lambda: source.vnet.status()['mode'] == 'anchor')
+    lab_library.wait_for('that the destination knows', lambda: target.vnet.status()['strays'])
+    sender.pass_some(200)
+    # The administrator sees to it.
+    teach('hostB', 'dynamic')
+    lab_library.wait_for('that the segment has learned', lambda: not target.vnet.status()['strays'])
+    sender.pass_some(50)
+    lab_library.wait_for('the end of the source', lambda: source.vnet.status()['mode'] == 'standby')
+    sender.ended.set()
+    sender.join()
+    before, after = source.got(), target.got()
+    for kind in (b'u', b'g'):
+        assert before[kind] + after[kind] == list(range(sender.sent)), kind
+    assert 'still sends' in source.vnet.log_text()
+
+
+def test_a_hub_brings_each_frame_once(places, move):
+    source, target, sender, _ = move
+    switch = places.topology.switch('hostA')
+    # What a bridge forgets at once it floods.
+    places.must(switch, 'ip', 'link', 'set', 'br0', 'type', 'bridge', 'ageing_time', '0')
+    try:
+        source.vnet.call('hold')
+        tunnel(source.vnet, target.vnet)
+        target.vnet.call('activate', announce=True)
+        lab_library.wait_for('the source to know', lambda: source.vnet.status()['drops']['standby'] > 20)
+        first = sender.sent
+        sender.pass_some(200)
+        assert source.vnet.status()['mode'] == 'leaving'
+    finally:
+        places.must(switch, 'ip', 'link', 'set', 'br0', 'type', 'bridge', 'ageing_time', '30000')
+    sender.ended.set()
+    sender.join()
+    got = target.got()
+    assert sorted(set(got[b'u'])) == list(range(got[b'u'][0], sender.sent)), 'some are lost'
+    for kind in (b'u', b'g'):
+        late = [number for number in got[kind] if number >= first + 20]
+        assert late == list(range(first + 20, sender.sent)), kind

@@ -229,6 +229,18 @@ def tunnel(source, target):
     assert source.call('hand-over').get('ok')
 
 
+def teach_switch(places, mac, host, *options):
+    """Tells the lab's switch at whose port a MAC is: until it learns better (dynamic), or whatever it hears (static,
+    sticky)."""
+    places.must(places.topology.switch(host), 'bridge', 'fdb', 'replace', mac.hex(':'), 'dev', 'p-' + host, 'master',
+                *options)
+
+
+def forget(places, mac):
+    for host in places.topology.hosts:
+        places.exec(places.topology.switch(host), 'bridge', 'fdb', 'del', mac.hex(':'), 'dev', 'p-' + host, 'master')
+
+
 class TapGuest:
     """A real network stack as the guest: a tap in a place whose frames go through a StreamEnd."""
     TUNSETIFF, TAP, NO_PI = 0x400454ca, 2, 0x1000

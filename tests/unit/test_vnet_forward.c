@@ -88,7 +88,7 @@ set_up(void **state)
     Stage *stage = g_new0(Stage, 1);
     stage->port.ops = &ops;
     stage->forward = (Forward){.mac = guest, .port = &stage->port};
-    stage->forward.move = switch_new(&stage->port, NULL, &ends, &stage->forward);
+    stage->forward.move = switch_new(&guest, &stage->port, NULL, &ends, &stage->forward);
     switch_activate(stage->forward.move, FALSE);
     delivered = injected = 0;
     *state = stage;

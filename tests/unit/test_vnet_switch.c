@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <time.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include <cmocka.h>
@@ -27,6 +28,16 @@ typedef struct {
 } Host;
 
 static Host *sending; // whose wire capture_mark() is
+static gint64 later;  // than it is, us: what is tried here does not wait
+
+// Instead of GLib's.
+gint64
+g_get_monotonic_time(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * G_USEC_PER_SEC + now.tv_nsec / 1000 + later;
+}
 
 void
 capture_mark(Capture *capture, const guint8 *frame, gsize length)
@@ -91,7 +102,8 @@ new_host(const PortOps *ops)
     host->room = G_MAXUINT;
     host->got = g_string_new(NULL);
     host->sent = g_string_new(NULL);
-    host->move = switch_new(&host->port, NULL, &ends_of_host, host);
+    const MacAddress mac = {{0x52, 0x54, 0, 1, 2, 3}};
+    host->move = switch_new(&mac, &host->port, NULL, &ends_of_host, host);
     return host;
 }
 
@@ -346,6 +358,167 @@ repeated_frames_are_no_duplicates(void **state)
     switch_end_turn(source->move, TRUE);
     serve(target);
     assert_string_equal(target->got->str, "AA");
+}
+
+// What a host has sent to the guest last reaches another host: the segment's doing. FALSE: there was nothing.
+static gboolean
+carry(Host *from, Host *to)
+{
+    const Offload none = {0};
+    const gboolean sent = from->probed;
+    from->probed = FALSE;
+    if (sent)
+        assert_int_equal(switch_captured(to->move, from->last_sent, LENGTH, &none), SWITCH_TAKEN);
+    switch_end_turn(to->move, TRUE);
+    return sent;
+}
+
+// To where the guest runs, and the source has seen the marker.
+static void
+move_here(Host *source, Host *target)
+{
+    activate(source, FALSE);
+    connect_hosts(source, target);
+    activate(target, TRUE);
+    assert_true(carry(target, source));
+    serve(target);
+    assert_int_equal(switch_mode(target->move), SWITCH_ACTIVE);
+}
+
+// What the source asks from now on reaches the destination, until it asks no more. Returns how often it did.
+static guint
+learn(Host *source, Host *target)
+{
+    guint asked = 0;
+    for (guint turns = 0; turns < 10; turns++) {
+        serve(source);
+        asked += carry(source, target);
+        serve(target);
+        later += G_USEC_PER_SEC; // a source that stays asks once in a while
+    }
+    return asked;
+}
+
+static void
+a_segment_that_has_learned_needs_no_source(void **state)
+{
+    g_autoptr(Host) source = new_host(&exact_ops);
+    g_autoptr(Host) target = new_host(&exact_ops);
+    move_here(source, target);
+    for (guint i = 0; i < 3; i++) {
+        serve(source);
+        assert_true(carry(source, target));
+        serve(target);
+    }
+    serve(source);
+    assert_false(source->probed); // three are enough
+    // The destination sends one to the guest itself, which no switch brings to the source.
+    serve(target);
+    assert_true(target->probed);
+    assert_int_equal(capture(source, 's'), SWITCH_TAKEN);
+    serve(target);
+    assert_string_equal(target->got->str, "s");
+    later += SWITCH_STRAY_MS * 1000;
+    serve(source);
+    assert_int_equal(switch_mode(source->move), SWITCH_STANDBY);
+    assert_false(switch_has_strays(target->move));
+    serve(target);
+    assert_int_equal(switch_wait_ms(target->move), -1);
+    assert_int_equal(switch_wait_ms(source->move), -1);
+}
+
+static void
+a_segment_that_has_not_learned_keeps_its_source(void **state)
+{
+    g_autoptr(Host) source = new_host(&exact_ops);
+    g_autoptr(Host) target = new_host(&exact_ops);
+    move_here(source, target);
+    // One that comes now and then is not enough.
+    for (guint i = 0; i < 8; i++) {
+        serve(source);
+        assert_true(source->probed);
+        if (i % 3 == 0)
+            source->probed = FALSE;
+        else
+            carry(source, target);
+        serve(target);
+        later += (PLACE_WAIT_MS + 1) * 1000;
+        serve(target); // it has waited for one that does not come
+    }
+    later += SWITCH_STRAY_MS * 1000;
+    serve(source);
+    assert_string_equal(switch_mode_name(source->move), "anchor");
+    serve(target);
+    assert_true(switch_has_strays(target->move));
+    assert_false(switch_is_away(target->move)); // what it sends goes out there
+    later += 60 * G_USEC_PER_SEC;
+    assert_int_equal(capture(source, 's'), SWITCH_TAKEN);
+    assert_int_equal(capture(source, 'A'), SWITCH_DROP);
+    serve(target);
+    assert_string_equal(target->got->str, "s");
+    // It learns in the end.
+    source->probed = FALSE;
+    assert_int_equal(learn(source, target), 3);
+    assert_false(switch_has_strays(target->move));
+    assert_int_equal(switch_mode(source->move), SWITCH_STANDBY);
+}
+
+// A source that stays ends with the guest's vnet.
+static void
+a_source_that_stays_goes_with_the_guest(void **state)
+{
+    g_autoptr(Host) source = new_host(&exact_ops);
+    g_autoptr(Host) target = new_host(&exact_ops);
+    move_here(source, target);
+    serve(source);
+    later += SWITCH_STRAY_MS * 1000;
+    serve(source);
+    assert_string_equal(switch_mode_name(source->move), "anchor");
+    g_clear_pointer(&target->move, switch_free);
+    serve(source);
+    assert_int_equal(switch_mode(source->move), SWITCH_STANDBY);
+}
+
+static void
+a_hub_brings_no_frame_twice_for_long(void **state)
+{
+    g_autoptr(Host) source = new_host(&exact_ops);
+    g_autoptr(Host) target = new_host(&exact_ops);
+    move_here(source, target);
+    for (guint i = 0; i < 3; i++) {
+        serve(source);
+        assert_true(carry(source, target));
+        serve(target);
+    }
+    serve(source);
+    serve(target);
+    assert_true(carry(target, source));
+    assert_int_equal(capture(source, 'a'), SWITCH_DROP);
+    assert_int_equal(capture(target, 'a'), SWITCH_DELIVER);
+    serve(target);
+    assert_string_equal(target->got->str, "a");
+}
+
+// Its nonce is another one.
+static void
+the_next_move_does_not_disturb_the_learning(void **state)
+{
+    g_autoptr(Host) source = new_host(&exact_ops);
+    g_autoptr(Host) target = new_host(&exact_ops);
+    g_autoptr(Host) next = new_host(&exact_ops);
+    move_here(source, target);
+    pair_hosts(target, next);
+    find_place(target, NULL, next, TRUE);
+    for (guint i = 0; i < 3; i++) {
+        serve(source);
+        assert_true(carry(source, target));
+        serve(target);
+    }
+    serve(source);
+    later += SWITCH_STRAY_MS * 1000;
+    serve(source);
+    assert_int_equal(switch_mode(source->move), SWITCH_STANDBY);
+    assert_int_equal(switch_place(target->move), PLACE_HERE);
 }
 
 // Its former host still passes on what strays there.
@@ -628,9 +801,10 @@ markers_of_others_mean_nothing(void **state)
     g_autoptr(Host) target = new_host(&exact_ops);
     guint8 frame[MARKER_LENGTH];
     const guint8 nonce[MARKER_NONCE] = {1, 2, 3};
+    const MacAddress mac = {{0x52, 0x54, 0, 1, 2, 3}};
     const Offload none = {0};
     activate(source, FALSE);
-    marker_build(frame, nonce, MARKER_MOMENT);
+    marker_build(frame, &mac, nonce, MARKER_MOMENT);
     assert_int_equal(switch_captured(source->move, frame, sizeof(frame), &none),
                      SWITCH_TAKEN); // no guest sees it
     connect_hosts(source, target);
@@ -642,15 +816,18 @@ markers_of_others_mean_nothing(void **state)
         assert_false(marker_parse(frame, cut, nonce, &mine, &kind));
     assert_true(marker_parse(frame, sizeof(frame), nonce, &mine, &kind) && mine && kind == MARKER_MOMENT);
     assert_true(marker_parse(frame, sizeof(frame), NULL, &mine, &kind) && !mine);
-    marker_build(frame, nonce, MARKER_PROBE);
-    assert_true(marker_parse(frame, sizeof(frame), nonce, &mine, &kind) && mine && kind == MARKER_PROBE);
-    assert_int_equal(frame[6] & 3, 2); // local, of one sender
+    for (MarkerKind each = MARKER_PROBE; each < N_MARKERS; each++) {
+        marker_build(frame, &mac, nonce, each);
+        assert_true(marker_parse(frame, sizeof(frame), nonce, &mine, &kind) && mine && kind == each);
+        assert_int_equal(frame[6] & 3, 2); // local, of one sender
+        assert_int_equal(memcmp(frame, mac.bytes, PACKET_MAC) == 0, each != MARKER_PROBE);
+    }
 }
 
 static void
 bad_messages_end_the_tunnel_only(void **state)
 {
-    static const guint8 bad[][8] = {{0, 0, 0, 0},          {0, 0, 0, 1, 10},   {0, 0, 0, 1, 2},
+    static const guint8 bad[][8] = {{0, 0, 0, 0},          {0, 0, 0, 1, 12},   {0, 0, 0, 1, 2},
                                     {0, 0, 0, 3, 1, 2, 3}, {0, 0, 0, 2, 3, 0}, {0xff, 0xff, 0xff, 0xff}};
     for (gsize i = 0; i < G_N_ELEMENTS(bad); i++) {
         g_autoptr(Host) target = new_host(&exact_ops);
@@ -722,6 +899,11 @@ main(void)
         cmocka_unit_test(ports_that_do_not_tell_hold_at_once),
         cmocka_unit_test(frames_arrive_in_order_and_once),
         cmocka_unit_test(repeated_frames_are_no_duplicates),
+        cmocka_unit_test(a_segment_that_has_learned_needs_no_source),
+        cmocka_unit_test(a_segment_that_has_not_learned_keeps_its_source),
+        cmocka_unit_test(a_source_that_stays_goes_with_the_guest),
+        cmocka_unit_test(a_hub_brings_no_frame_twice_for_long),
+        cmocka_unit_test(the_next_move_does_not_disturb_the_learning),
         cmocka_unit_test(a_guest_that_moves_back_at_once_is_at_home),
         cmocka_unit_test(a_guest_that_moves_on_before_it_has_settled_gets_its_frames),
         cmocka_unit_test(frames_captured_after_their_twins_are_left_out),

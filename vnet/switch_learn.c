@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// Whether a segment has learned that frames for the guest go to its new host: the source asks, and if they do
+// not, stays.
+#include "vnet/switch_internal.h"
+
+#define LEARN_PROBES   3u   // seen running
+#define LEARN_PAUSE_MS 1000 // between the questions of a source that stays
+
+static void
+send_marker(Switch *move, const guint8 *nonce, MarkerKind kind)
+{
+    guint8 frame[MARKER_LENGTH];
+    marker_build(frame, &move->mac, nonce, kind);
+    capture_mark(move->capture, frame, sizeof(frame));
+}
+
+// The source.
+
+void
+switch_arrived(Switch *move)
+{
+    move->arrived = g_get_monotonic_time();
+    // The marker comes behind the announcement, so it is the moment to begin. It may be lost.
+    move->ask_at = move->marked ? move->arrived : move->arrived + SWITCH_DRAIN_MS * 1000;
+    move->seen = 0;
+}
+
+static gboolean
+is_learning(const Switch *move)
+{
+    return move->mode == SWITCH_LEAVING && move->arrived && move->seen < LEARN_PROBES;
+}
+
+void
+switch_ask(Switch *move)
+{
+    if (!is_learning(move) || move->asked || g_get_monotonic_time() < move->ask_at)
+        return;
+    send_marker(move, move->place.nonce, MARKER_GUEST);
+    link_send_word(move->peer, TUNNEL_PROBED, NULL);
+    move->asked = TRUE;
+}
+
+void
+switch_take_answer(Switch *move, gboolean seen)
+{
+    if (!is_learning(move) || !move->asked)
+        return;
+    const gint64 now = g_get_monotonic_time();
+    move->asked = FALSE;
+    move->seen = seen ? move->seen + 1 : 0;
+    // The other side took its time before it said that it has not seen one.
+    move->ask_at = !seen && move->stays ? now + LEARN_PAUSE_MS * 1000 : now;
+    if (is_learning(move))
+        return;
+    link_send_word(move->peer, TUNNEL_LEARNED, NULL);
+    if (!move->stays)
+        return;
+    move->stays = FALSE;
+    move->arrived = now; // what is still under way
+    g_message("the segment has learned where the guest is");
+}
+
+static gint64
+stray_end(const Switch *move)
+{
+    return move->arrived + SWITCH_STRAY_MS * 1000;
+}
+
+gboolean
+switch_is_left(Switch *move)
+{
+    if (!move->arrived || move->stays || g_get_monotonic_time() < stray_end(move))
+        return FALSE;
+    if (!is_learning(move))
+        return TRUE;
+    move->stays = TRUE;
+    link_send_word(move->peer, TUNNEL_STRAYS, NULL);
+    g_warning("the segment still sends the guest's frames here, and they are passed on to where it is");
+    return FALSE;
+}
+
+int
+switch_learn_wait_ms(const Switch *move)
+{
+    if (move->mode != SWITCH_LEAVING || !move->arrived)
+        return -1;
+    gint64 due = move->stays ? G_MAXINT64 : stray_end(move);
+    if (is_learning(move) && !move->asked)
+        due = MIN(due, move->ask_at);
+    return due == G_MAXINT64 ? -1 : (int) (MAX(0, due - g_get_monotonic_time()) / 1000 + 1);
+}
+
+// The destination.
+
+void
+switch_say_learned(Switch *move, PlaceAnswer answer)
+{
+    if (answer != PLACE_SAYS_NOTHING && move->former)
+        link_send_word(move->former, answer == PLACE_SAYS_SEEN ? TUNNEL_SEEN : TUNNEL_UNSEEN, NULL);
+}
+
+void
+switch_take_learned(Switch *move, gboolean learned)
+{
+    move->strays = !learned;
+    if (learned)
+        send_marker(move, move->learning.nonce, MARKER_ECHO);
+    else
+        g_warning(
+            "the segment has not learned that the guest is here: frames for it still go to the host that "
+            "it came from, which passes them on");
+}
