@@ -135,7 +135,8 @@ class Traffic:
                 command = [self.pinger, lab_library.GUEST_ADDRESS]
             else:
                 command = [self.program, flow, lab_library.GUEST_ADDRESS, PORT] + self.arguments[flow]
-            self.processes[flow] = self.lab.popen(self.client, *map(str, command), stdout=subprocess.PIPE,
+            # The client is another machine: what measures does not wait for a processor of the hosts'.
+            self.processes[flow] = self.lab.popen(self.client, 'chrt', '-r', '1', *map(str, command), stdout=subprocess.PIPE,
                                                   stderr=subprocess.STDOUT, universal_newlines=True)
         return self
 

@@ -13,6 +13,7 @@
 #include "vnet/confine.h"
 #include "vnet/control.h"
 #include "vnet/forward.h"
+#include "vnet/latency.h"
 #include "vnet/options.h"
 #include "vnet/port.h"
 #include "vnet/switch.h"
@@ -308,6 +309,7 @@ start(Vnet *vnet, GError **error)
         vnet->port = port_stream_open(options->stream_path, forward_from_guest, &vnet->forward, error);
     if (options->stream_path && !vnet->port)
         return FALSE;
+    latency_ask();
     if (!confine_privileges(options->user, error))
         return FALSE;
     // After that, so that the socket is that user's, who is also the emulator's.

@@ -203,6 +203,17 @@ def test_no_privilege_is_left(setting):
     assert vnet.status()['mode'] == 'active'
 
 
+def test_it_comes_before_those_that_work(setting):
+    """A guest hears nothing while its quasar-vnet waits for a processor."""
+    setting.start()
+    pid, = setting.places.processes('hostA', 'quasar-vnet')
+    assert os.getpriority(os.PRIO_PROCESS, pid) == -10
+    group = '/proc/%d/autogroup' % pid
+    if os.path.exists(group):
+        with open(group) as file:
+            assert file.read().split()[-2:] == ['nice', '-10']
+
+
 def test_garbage_on_the_control_socket_closes_that_client_only(setting):
     vnet = setting.start()
     for garbage in (b'GET / HTTP/1.0\r\n\r\n', b'\0\0\0\0', b'\xff' * 64):

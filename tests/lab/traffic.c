@@ -1,37 +1,52 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // Traffic between a client and the lab's guest that accounts for each byte and each frame.
 //
-//   traffic serve PORT                          in the guest
-//   traffic listen GROUP UDP-PORT               in the guest: prints each datagram to a group, IPv4 or IPv6,
-//   as a line traffic download|upload ADDRESS PORT KB/S   at the client, until SIGTERM; then each prints one
-//   line traffic udp-in|udp-out ADDRESS PORT UDP-PORT FRAMES/S traffic ping-back ADDRESS PORT traffic run
-//   ADDRESS PORT COMMAND            what a command prints in the guest, at once
+//   traffic serve PORT              in the guest
+//   traffic listen GROUP UDP-PORT   in the guest: prints each datagram to a group, IPv4 or IPv6, as a line
+//
+// and at the client until SIGTERM, when each prints one line:
+//
+//   traffic download|upload ADDRESS PORT KB/S
+//   traffic udp-in|udp-out ADDRESS PORT UDP-PORT FRAMES/S
+//   traffic ping-back ADDRESS PORT
+//
+// and what a command prints in the guest, at once:
+//
+//   traffic run ADDRESS PORT COMMAND
 //
 // Each client has a connection of its own to the guest's server, on which it says what it wants, and whose
 // half it closes when that shall end; what the guest has counted comes back on it. It is one more connection
-// that has to live through a move. The guest reaches the client where the connection comes from.
+// that has to live through a move. The guest reaches the client where the connection comes from. It has a
+// processor to spare less than the client has: its flows are threads of one process, since an emulated
+// processor pays for each change of address space, and take what has come once a tick.
 #include <arpa/inet.h>
 #include <errno.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <sys/timerfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "account.h"
+#include "pings.h"
+#include "ticks.h"
 
-enum { BLOCK = 4096, FRAME = 64, TICK_US = 1000, CATCH_UP = 20, LINGER_MS = 500 };
+enum { BLOCK = 4096, FRAME = 64, CATCH_UP = 20, LINGER_MS = 500 };
 
+static int serving;
+
+// In the guest only the flow ends.
 static void
 die(const char *what)
 {
     fprintf(stderr, "traffic: %s: %s\n", what, strerror(errno));
+    if (serving)
+        pthread_exit(NULL);
     exit(1);
 }
 
@@ -57,10 +72,9 @@ readable(int fd, int wait_ms)
 static int
 new_timer(void)
 {
-    struct itimerspec every = {{0, TICK_US * 1000}, {0, TICK_US * 1000}};
-    int timer = timerfd_create(CLOCK_MONOTONIC, 0);
+    int timer = ticks_open();
 
-    if (timer < 0 || timerfd_settime(timer, 0, &every, NULL) < 0)
+    if (timer < 0)
         die("timer");
     return timer;
 }
@@ -69,10 +83,8 @@ new_timer(void)
 static uint64_t
 wait_ticks(int timer)
 {
-    uint64_t ticks = 0;
+    uint64_t ticks = ticks_wait(timer);
 
-    if (read(timer, &ticks, sizeof(ticks)) < 0)
-        die("timer");
     return ticks < CATCH_UP ? ticks : CATCH_UP;
 }
 
@@ -146,6 +158,7 @@ send_bytes(int fd, int stop, uint64_t kb_per_second)
             offset += BLOCK;
         }
     }
+    close(timer);
     shutdown(fd, SHUT_WR);
     return offset;
 }
@@ -215,53 +228,73 @@ send_frames(struct sockaddr_in to, uint16_t port, uint64_t per_second, int stop)
         }
     }
     close(fd);
+    close(timer);
     return sent;
 }
 
+// All that have come.
 static void
-take_frame(int fd, Account *account, int live)
+take_frames(int fd, Account *account, int live)
 {
     unsigned char frame[FRAME];
     uint64_t number;
 
-    if (recv(fd, frame, FRAME, MSG_DONTWAIT) == FRAME) {
+    while (recv(fd, frame, FRAME, MSG_DONTWAIT) == FRAME) {
         memcpy(&number, frame, sizeof(number));
-        account_add(account, number, live);
+        account_add(account, number, live && account->distinct > 0);
     }
 }
 
+// Each when it comes.
 static void
-take_frames(int fd, Account *account, int stop)
+hear_frames(int fd, Account *account, int stop)
 {
     struct pollfd polled[2] = {{stop, POLLIN, 0}, {fd, POLLIN, 0}};
 
     account_begin(account);
     while (poll(polled, 2, -1) >= 0 && !polled[0].revents)
-        take_frame(fd, account, account->distinct > 0);
+        take_frames(fd, account, 1);
 }
 
 static void
 take_late_frames(int fd, Account *account)
 {
     while (readable(fd, LINGER_MS))
-        take_frame(fd, account, 0);
+        take_frames(fd, account, 0);
 }
 
 // The guest's side.
 
 static void
-serve_pings(int fd, const char *address)
+tell(Account *account, uint64_t sent, int fd)
 {
-    pid_t child = fork();
+    FILE *out = fdopen(dup(fd), "w");
 
-    if (child == 0) {
-        dup2(fd, STDOUT_FILENO);
-        execlp("pinger", "pinger", address, (char *) NULL);
-        _exit(127);
+    account_tell(account, sent, out);
+    fclose(out);
+    free(account->seen);
+}
+
+static void
+serve_pings(int fd, const struct sockaddr_in *to)
+{
+    Account account;
+    uint64_t sent = 0;
+    int pings = pings_open(), timer = new_timer();
+    uint16_t id = (uint16_t) getpid();
+
+    if (pings < 0)
+        die("pings");
+    for (account_begin(&account); !readable(fd, 0);) {
+        ticks_wait(timer);
+        pings_take(pings, id, &account, 1);
+        sent += (uint64_t) pings_send(pings, to, id, sent);
     }
-    readable(fd, -1);
-    kill(child, SIGTERM);
-    waitpid(child, NULL, 0);
+    while (readable(pings, PINGS_LINGER_US / 1000))
+        pings_take(pings, id, &account, 0);
+    tell(&account, sent, fd);
+    close(pings);
+    close(timer);
 }
 
 static void
@@ -269,15 +302,18 @@ serve_frames_in(int fd, uint16_t port)
 {
     Account account;
     char line[64];
-    int socket = udp_socket(port);
-    FILE *out = fdopen(dup(fd), "w");
+    int socket = udp_socket(port), timer = new_timer();
 
     say(fd, "ready\n");
-    take_frames(socket, &account, fd);
+    for (account_begin(&account); !readable(fd, 0);) {
+        ticks_wait(timer);
+        take_frames(socket, &account, 1);
+    }
     read_line(fd, line, sizeof(line));
     take_late_frames(socket, &account);
-    account_tell(&account, strtoull(line, NULL, 10), out);
-    fclose(out);
+    tell(&account, strtoull(line, NULL, 10), fd);
+    close(socket);
+    close(timer);
 }
 
 static void
@@ -296,16 +332,25 @@ serve_command(int fd, char *command)
 }
 
 static void
+serve_bytes(int fd)
+{
+    FILE *out = fdopen(dup(fd), "w");
+
+    take_bytes(fd, -1, out);
+    fclose(out);
+}
+
+static void
 serve_one(int fd, struct sockaddr_in peer)
 {
-    char line[1024], address[INET_ADDRSTRLEN];
+    char line[1024];
     unsigned port = 0, rate = 0;
 
     read_line(fd, line, sizeof(line));
     if (sscanf(line, "send %u", &rate) == 1)
         send_bytes(fd, fd, rate);
     else if (strcmp(line, "take") == 0)
-        take_bytes(fd, -1, fdopen(dup(fd), "w"));
+        serve_bytes(fd);
     else if (sscanf(line, "udp-out %u %u", &port, &rate) == 2)
         say(fd, "%" PRIu64 "\n", send_frames(peer, (uint16_t) port, rate, fd));
     else if (sscanf(line, "udp-in %u", &port) == 1)
@@ -313,30 +358,63 @@ serve_one(int fd, struct sockaddr_in peer)
     else if (strncmp(line, "run ", 4) == 0)
         serve_command(fd, line + 4);
     else if (strcmp(line, "ping") == 0)
-        serve_pings(fd, inet_ntop(AF_INET, &peer.sin_addr, address, sizeof(address)));
+        serve_pings(fd, &peer);
 }
 
-static int
+typedef struct {
+    int fd;
+    struct sockaddr_in peer;
+} Client;
+
+static void
+end_client(void *data)
+{
+    close(((Client *) data)->fd);
+    free(data);
+}
+
+static void *
+serve_client(void *data)
+{
+    Client *client = data;
+
+    pthread_cleanup_push(end_client, client);
+    serve_one(client->fd, client->peer);
+    pthread_cleanup_pop(1);
+    return NULL;
+}
+
+static void
+begin_client(int fd, struct sockaddr_in peer)
+{
+    Client *client = malloc(sizeof(*client));
+    pthread_t thread;
+
+    if (!client)
+        abort();
+    *client = (Client){fd, peer};
+    if (pthread_create(&thread, NULL, serve_client, client) == 0)
+        pthread_detach(thread);
+    else
+        end_client(client);
+}
+
+static void
 serve(uint16_t port)
 {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port)};
-    int listener = socket(AF_INET, SOCK_STREAM, 0), yes = 1;
+    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), yes = 1;
 
-    signal(SIGCHLD, SIG_IGN);
+    serving = 1;
     if (listener < 0 || setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes)) < 0 ||
         bind(listener, (struct sockaddr *) &address, sizeof(address)) < 0 || listen(listener, 16) < 0)
         die("listen");
     for (;;) {
         socklen_t size = sizeof(address);
-        int fd = accept(listener, (struct sockaddr *) &address, &size);
+        int fd = accept4(listener, (struct sockaddr *) &address, &size, SOCK_CLOEXEC);
 
-        if (fd >= 0 && fork() == 0) {
-            signal(SIGCHLD, SIG_DFL);
-            close(listener);
-            serve_one(fd, address);
-            return 0;
-        }
-        close(fd);
+        if (fd >= 0)
+            begin_client(fd, address);
     }
 }
 
@@ -433,7 +511,7 @@ receive_frames(int fd, int stop, uint16_t port, unsigned rate)
     int socket = udp_socket(port);
 
     say(fd, "udp-out %u %u\n", port, rate);
-    take_frames(socket, &account, stop);
+    hear_frames(socket, &account, stop);
     shutdown(fd, SHUT_WR);
     read_line(fd, line, sizeof(line));
     take_late_frames(socket, &account);
@@ -461,7 +539,7 @@ main(int argc, char **argv)
 
     signal(SIGPIPE, SIG_IGN);
     if (strcmp(what, "serve") == 0 && argc == 3)
-        return serve((uint16_t) atoi(argv[2]));
+        serve((uint16_t) atoi(argv[2]));
     if (strcmp(what, "listen") == 0 && argc == 4)
         return listen_to(argv[2], (uint16_t) atoi(argv[3]));
     if (argc < 4) {
