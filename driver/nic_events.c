@@ -9,6 +9,7 @@
 // When a segment should have learned (SWITCH_STRAY_MS in vnet/switch.h, and some time for the guest's start).
 #define SEGMENT_FIRST_S 4
 #define SEGMENT_NEXT_S  10
+#define SEGMENT_LOOKS   2
 
 static const struct {
     const char *begins, *ends;
@@ -31,6 +32,30 @@ alias_of(const Domain *domain, guint index)
                                               : g_strdup_printf("net%u", index);
 }
 
+static json_t *
+details_of(const char *alias, guint index, NicTrouble trouble, const char *problem)
+{
+    return json_pack("{s:s, s:i, s:s, s:s?}", "nic", alias, "index", (int) index, "event",
+                     problem ? names[trouble].begins : names[trouble].ends, "problem", problem);
+}
+
+void
+nic_events_tell_home(Driver *driver, const char *uuid, const char *name, guint index, NicTrouble trouble,
+                     const char *problem)
+{
+    g_autofree char *alias = g_strdup_printf("net%u", index);
+    g_autoptr(json_t) details = details_of(alias, index, trouble, problem);
+    g_autofree char *text = json_dumps(details, JSON_COMPACT);
+    DomainEvent event = {.id = EVENT_ID_MONITOR,
+                         .name = name,
+                         .domain_id = -1,
+                         .path = NIC_EVENT_NAME,
+                         .reason = text,
+                         .value = g_get_real_time()};
+    if (domain_uuid_parse(uuid, event.uuid))
+        event_bus_emit(driver->events, &event);
+}
+
 void
 domain_network_event(Domain *domain, guint index, NicTrouble trouble, const char *problem)
 {
@@ -40,14 +65,12 @@ domain_network_event(Domain *domain, guint index, NicTrouble trouble, const char
     nic_status_set_trouble(domain, index, trouble, problem);
     if (!news)
         return;
-    const char *what = problem ? names[trouble].begins : names[trouble].ends;
     g_autofree char *alias = alias_of(domain, index);
-    g_autoptr(json_t) details = json_pack("{s:s, s:i, s:s, s:s?}", "nic", alias, "index", (int) index,
-                                          "event", what, "problem", problem);
+    g_autoptr(json_t) details = details_of(alias, index, trouble, problem);
     if (problem)
         g_warning("domain '%s': network interface %s: %s", domain->name, alias, problem);
     else
-        g_message("domain '%s': network interface %s: %s", domain->name, alias, what);
+        g_message("domain '%s': network interface %s: %s", domain->name, alias, names[trouble].ends);
     domain_emit_monitor(domain, NIC_EVENT_NAME, details);
 }
 
@@ -122,11 +145,10 @@ takes_detour(Domain *domain, guint index, guint64 generation)
     domain_lock(domain);
     if (domain_is_active(domain) && domain->generation == generation)
         domain_network_event(domain, index, NIC_DETOUR,
-                             detour
-                                 ? "its segment has not learned that it is here, or the host's NIC gets no "
-                                   "frames for it: they come by the host that it was on before, which has "
-                                   "to stay up"
-                                 : NULL);
+                             detour ? "its segment does not bring its frames here (a static entry in a "
+                                      "switch, or port security): those that still come to the host that it "
+                                      "was on before are passed on, and that host has to stay up"
+                                    : NULL);
     domain_unlock(domain);
     return detour;
 }
@@ -134,6 +156,7 @@ takes_detour(Domain *domain, guint index, guint64 generation)
 typedef struct {
     Domain *domain;
     guint64 generation;
+    guint looks; // so far: what is said at first may be out of date
 } Arrival;
 
 static void look_at_segments_later(Arrival *arrival, guint seconds);
@@ -151,7 +174,7 @@ look_at_segments(Driver *driver G_GNUC_UNUSED, gpointer data)
     domain_unlock(domain);
     for (guint i = 0; i < n; i++)
         again |= takes_detour(domain, i, arrival->generation);
-    if (again) {
+    if (n > 0 && (again || ++arrival->looks < SEGMENT_LOOKS)) {
         look_at_segments_later(arrival, SEGMENT_NEXT_S);
     } else {
         domain_unref(domain);

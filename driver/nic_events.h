@@ -17,6 +17,11 @@
 // when it is so already.
 void domain_network_event(Domain *domain, guint index, NicTrouble trouble, const char *problem);
 
+// The same of a NIC whose home this host is: its guest runs on another one, and may be unknown here but for
+// this name and UUID. The caller logs it and knows what is news.
+void nic_events_tell_home(Driver *driver, const char *uuid, const char *name, guint index, NicTrouble trouble,
+                          const char *problem);
+
 // With the domain locked: what is wrong with its NICs, to be shown with its messages; adds texts (char*).
 void domain_network_problems(Domain *domain, GPtrArray *texts);
 

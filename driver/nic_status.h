@@ -21,7 +21,7 @@ typedef enum {
     NIC_LOST,   // its quasar-vnet is gone
     NIC_LINK,   // the host's NIC is down, or its cable is out
     NIC_TUNNEL, // the other host, where its frames come from or go to, does not answer
-    NIC_DETOUR, // its segment has not learned where it is: frames come by the host that it was on before
+    NIC_DETOUR, // its segment does not bring its frames here, but to the host that it was on before
     NIC_TROUBLES,
 } NicTrouble;
 

@@ -29,5 +29,5 @@ void
 latency_ask(void)
 {
     if (setpriority(PRIO_PROCESS, 0, NICE) != 0 || !ask_for_group())
-        g_debug("cannot have precedence: %s", g_strerror(errno));
+        g_message("cannot have precedence on a busy host: %s", g_strerror(errno));
 }

@@ -83,7 +83,6 @@ switch_end_former(Switch *move)
 {
     g_clear_pointer(&move->former, link_free);
     move->learning = (Place){0};
-    move->strays = FALSE;
 }
 
 static void
@@ -100,6 +99,7 @@ switch_standby(Switch *move)
 {
     close_peer(move);
     switch_end_former(move);
+    move->strays = FALSE;
     frame_queue_clear(move->queue);
     frame_queue_clear(move->own);
     switch_enter(move, SWITCH_STANDBY);
@@ -141,9 +141,9 @@ switch_hand_over(Switch *move, GError **error)
         switch_pass(move, move->peer, frame->bytes, frame->length, &frame->offload);
         frame_queue_pop(move->queue);
     }
-    // Nothing strays to where the guest was before any more; and if it goes back there, the NIC there is its
-    // own.
-    if (move->drained)
+    // Where nothing strays to where the guest was before any more. If it goes back there, the NIC there is
+    // its own.
+    if (move->drained && !move->strays)
         switch_end_former(move);
     switch_end_turn(move, FALSE);
     switch_enter(move, SWITCH_LEAVING);
@@ -190,6 +190,7 @@ switch_relink(Switch *move, const SwitchTunnel *tunnel, GError **error)
     link_add(link, tunnel->fd, tunnel->key, tunnel->server);
     if (!move->home && !move->anchor) {
         move->anchor = TRUE;
+        move->arrived = 0;
         g_message("%s", switch_mode_name(move));
     }
     return TRUE;

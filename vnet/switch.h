@@ -27,11 +27,18 @@
 // SWITCH_DRAIN_MS at most. A frame may come both ways; it is given once (twins.h).
 //
 // Has the segment learned? The source sends frames to the guest itself, one after the other, until three
-// running have come to the destination. What still strays to it is passed on for SWITCH_STRAY_MS; if the
-// segment has not learned by then (a static entry, a NIC that gets no frames for other MACs than its own),
-// the source stays and goes on, until the segment has learned or the guest leaves. On a hub the frames for
-// the guest alone come both ways too, and are given twice, until a frame that the destination sends to the
-// guest then has come to the source, which is told by it that all it captures is the destination's.
+// running have come to the destination. What still strays to it is passed on for SWITCH_STRAY_MS. If the
+// segment has not learned by then (a static entry in a switch), the source stays: it goes on passing on,
+// until the segment has learned or the guest leaves or ends; but it is on no record, so a host that starts
+// anew has forgotten it, and a home anchor of another segment's ends all the same when the guest has come to
+// that segment. A segment that drops the guest's frames at the destination (port security, a NIC that takes
+// no foreign MACs) brings nothing to the source either; all that can be done is to tell
+// (driver/nic_events.h).
+//
+// On a hub the frames for the guest alone come both ways too, and are given twice, until a frame that the
+// destination sends to the guest then has come to the source, which is told by it that all it captures is the
+// destination's. All this believes what the segment says, as the segment's stations do of each other: whoever
+// can forge a marker there can forge the guest.
 //
 // Two segments: the guest is away. The tunnel stays, as the link to its home: all that the guest sends goes
 // there, and what is captured here is not for it. The source is its home anchor: it passes on what it
@@ -85,7 +92,7 @@ void switch_free(Switch *move);
 SwitchMode switch_mode(const Switch *move);
 
 // What an administrator calls it: the mode's name, or "away" (the guest is here, its segment is not),
-// "anchor" (the other way round), "passing" (between two links).
+// "anchor" (the other way round, or a source that stays), "passing" (between two links).
 const char *switch_mode_name(const Switch *move);
 
 // Whether the guest's segment is behind a link.

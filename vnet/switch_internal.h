@@ -92,7 +92,7 @@ extern const TunnelEvents switch_home_events;
 // nothing.
 void switch_probe(Switch *move);
 
-// A marker of this move's, on this segment.
+// Whether a frame is a marker; acts on those of this move and this segment.
 gboolean switch_take_marker(Switch *move, const guint8 *frame, gsize length);
 
 // To the destination, whether its probe was seen.
@@ -103,6 +103,7 @@ void switch_say_answer(Switch *move, PlaceAnswer answer);
 // The source: the guest is at the destination; a question, if one is due; the answer; and whether nothing
 // more is to be done for the guest here.
 void switch_arrived(Switch *move);
+gboolean switch_has_learned(const Switch *move);
 void switch_ask(Switch *move);
 void switch_take_answer(Switch *move, gboolean seen);
 gboolean switch_is_left(Switch *move);

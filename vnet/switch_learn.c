@@ -31,14 +31,20 @@ is_learning(const Switch *move)
     return move->mode == SWITCH_LEAVING && move->arrived && move->seen < LEARN_PROBES;
 }
 
+gboolean
+switch_has_learned(const Switch *move)
+{
+    return move->mode == SWITCH_LEAVING && move->arrived && move->seen >= LEARN_PROBES;
+}
+
 void
 switch_ask(Switch *move)
 {
     if (!is_learning(move) || move->asked || g_get_monotonic_time() < move->ask_at)
         return;
     send_marker(move, move->place.nonce, MARKER_GUEST);
-    link_send_word(move->peer, TUNNEL_PROBED, NULL);
-    move->asked = TRUE;
+    move->asked = link_send_word(move->peer, TUNNEL_PROBED, NULL);
+    move->ask_at = g_get_monotonic_time() + PLACE_WAIT_MS * 1000; // should its queue be full
 }
 
 void
@@ -103,11 +109,14 @@ switch_say_learned(Switch *move, PlaceAnswer answer)
 void
 switch_take_learned(Switch *move, gboolean learned)
 {
+    if (!move->learning.has_nonce || (!learned && move->strays))
+        return; // it was told before
     move->strays = !learned;
+    move->learning.has_nonce = !learned;
     if (learned)
         send_marker(move, move->learning.nonce, MARKER_ECHO);
     else
         g_warning(
-            "the segment has not learned that the guest is here: frames for it still go to the host that "
-            "it came from, which passes them on");
+            "the segment does not bring the guest's frames here: those that still come to the host that "
+            "it was on before are passed on");
 }

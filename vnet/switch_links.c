@@ -34,7 +34,7 @@ take_place_marker(Switch *move, MarkerKind kind)
         link_send_word(move->peer, TUNNEL_DRAINED, NULL);
     } else if (kind == MARKER_MOMENT && move->mode == SWITCH_SETTLING) {
         move->marked = TRUE; // our own
-    } else if (kind == MARKER_ECHO && move->mode == SWITCH_LEAVING) {
+    } else if (kind == MARKER_ECHO && switch_has_learned(move)) {
         move->shared = TRUE; // a hub
     }
 }

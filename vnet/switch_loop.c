@@ -75,6 +75,8 @@ look_after_links(Switch *move)
         switch_end_former(move);
         move->settled = g_get_monotonic_time();
     }
+    if (switch_has_learned(move))
+        switch_end_former(move); // it was kept where the segment had not
     if (move->mode != SWITCH_LEAVING || move->anchor)
         return;
     if (switch_is_left(move) || !link_is_up(move->peer) || (move->home && !link_is_up(move->home)))
@@ -106,10 +108,10 @@ switch_serve(Switch *move, const struct pollfd *fds, guint n)
 void
 switch_end_turn(Switch *move, gboolean all_read)
 {
-    if (all_read) {
+    if (all_read)
         switch_say_answer(move, place_answer_due(&move->place));
-        switch_say_learned(move, place_answer_due(&move->learning));
-    }
+    // The NIC may be left unread for as long as the guest takes nothing; it will be asked again.
+    switch_say_learned(move, place_answer_due(&move->learning));
     if (move->peer)
         link_flush(move->peer);
     if (move->former)

@@ -208,10 +208,10 @@ def test_switch_that_does_not_learn(world, pinger, request):
     def moves():
         world.move()
         lab_library.wait_for('the news', lambda: monitor.told('detour'))
-        assert 'its segment has not learned that it is here' in world.lab.virsh(target, 'dominfo', 'web').stdout
+        assert 'its segment does not bring its frames here' in world.lab.virsh(target, 'dominfo', 'web').stdout
         teach_switch(world.lab, Flood.GUEST_MAC, target, 'dynamic')
         lab_library.wait_for('the news', lambda: monitor.told('direct'), 30)
-        assert 'learned' not in world.lab.virsh(target, 'dominfo', 'web').stdout
+        assert 'does not bring' not in world.lab.virsh(target, 'dominfo', 'web').stdout
     try:
         with pings(world, pinger) as figures:
             moves()

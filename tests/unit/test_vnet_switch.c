@@ -479,6 +479,65 @@ a_source_that_stays_goes_with_the_guest(void **state)
     assert_int_equal(switch_mode(source->move), SWITCH_STANDBY);
 }
 
+// From where frames still come to its first host.
+static void
+a_guest_that_moves_on_keeps_its_detour(void **state)
+{
+    g_autoptr(Host) source = new_host(&exact_ops);
+    g_autoptr(Host) target = new_host(&exact_ops);
+    g_autoptr(Host) next = new_host(&exact_ops);
+    move_here(source, target);
+    serve(source);
+    later += SWITCH_STRAY_MS * 1000;
+    serve(source);
+    serve(target);
+    assert_true(switch_has_strays(target->move));
+    pair_hosts(target, next);
+    find_place(target, NULL, next, TRUE);
+    switch_hold(target->move);
+    target->ready = FALSE;
+    capture_all(source, "r");
+    serve(target);
+    assert_true(switch_hand_over(target->move, NULL));
+    capture_all(source, "s");
+    serve(target);
+    serve(next);
+    activate(next, TRUE);
+    assert_true(carry(next, target));
+    capture_all(source, "t");
+    serve(target);
+    serve(next);
+    assert_string_equal(next->got->str, "rst");
+    // Once frames come to where it is now, nobody else is needed.
+    target->probed = FALSE;
+    assert_int_equal(learn(target, next), 3);
+    serve(source);
+    assert_int_equal(switch_mode(source->move), SWITCH_STANDBY);
+    assert_int_equal(switch_mode(target->move), SWITCH_STANDBY);
+}
+
+// What was sent to all shows nothing of where frames for the guest go.
+static void
+only_frames_for_the_guest_show_where_they_go(void **state)
+{
+    g_autoptr(Host) source = new_host(&exact_ops);
+    g_autoptr(Host) target = new_host(&exact_ops);
+    move_here(source, target);
+    for (guint i = 0; i < 3; i++) {
+        serve(source);
+        assert_true(source->probed);
+        memset(source->last_sent, 0xff, PACKET_MAC);
+        carry(source, target);
+        serve(target);
+        later += (PLACE_WAIT_MS + 1) * 1000;
+        serve(target);
+    }
+    serve(source);
+    later += SWITCH_STRAY_MS * 1000;
+    serve(source);
+    assert_string_equal(switch_mode_name(source->move), "anchor");
+}
+
 static void
 a_hub_brings_no_frame_twice_for_long(void **state)
 {
@@ -902,6 +961,8 @@ main(void)
         cmocka_unit_test(a_segment_that_has_learned_needs_no_source),
         cmocka_unit_test(a_segment_that_has_not_learned_keeps_its_source),
         cmocka_unit_test(a_source_that_stays_goes_with_the_guest),
+        cmocka_unit_test(a_guest_that_moves_on_keeps_its_detour),
+        cmocka_unit_test(only_frames_for_the_guest_show_where_they_go),
         cmocka_unit_test(a_hub_brings_no_frame_twice_for_long),
         cmocka_unit_test(the_next_move_does_not_disturb_the_learning),
         cmocka_unit_test(a_guest_that_moves_back_at_once_is_at_home),
