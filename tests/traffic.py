@@ -11,6 +11,7 @@ import signal
 import socket
 import struct
 import subprocess
+import tempfile
 
 import lab as lab_library
 
@@ -22,7 +23,7 @@ WORDS = {'ping': 'pings to the guest', 'ping-back': 'pings from the guest', 'udp
          'udp-in': 'frames from the guest', 'upload': 'upload', 'download': 'download'}
 FRAMES = FLOWS[:4]
 HEARD = ('ping', 'udp-in')  # what the client hears all the time
-MOST_SILENCES = 4096  # ACCOUNT_SILENCES of tests/lab/account.h
+MOST_SILENCES = 32768  # ACCOUNT_SILENCES of tests/lab/account.h
 # Of /proc/net/netstat and snmp; what ends in a client's or guest's own queues is not the network's fault.
 COUNTERS = ('TcpExt.TCPTimeouts', 'Tcp.RetransSegs', 'Udp.RcvbufErrors', 'Icmp.OutErrors')
 
@@ -120,7 +121,7 @@ class Traffic:
         self.program, self.pinger = (lab.program(name) for name in ('traffic', 'pinger'))
         self.arguments = {'udp-out': [UDP_PORT, frames], 'udp-in': [UDP_PORT, frames],
                           'upload': [kilobytes], 'download': [kilobytes], 'ping-back': []}
-        self.processes = {}
+        self.processes, self.said = {}, {}
         self.figures = None
 
     def _counters(self):
@@ -135,8 +136,10 @@ class Traffic:
                 command = [self.pinger, lab_library.GUEST_ADDRESS]
             else:
                 command = [self.program, flow, lab_library.GUEST_ADDRESS, PORT] + self.arguments[flow]
+            # A pipe has no room for all that is told at the end of a long run.
+            self.said[flow] = tempfile.TemporaryFile('w+')
             # The client is another machine: what measures does not wait for a processor of the hosts'.
-            self.processes[flow] = self.lab.popen(self.client, 'chrt', '-r', '1', *map(str, command), stdout=subprocess.PIPE,
+            self.processes[flow] = self.lab.popen(self.client, 'chrt', '-r', '1', *map(str, command), stdout=self.said[flow],
                                                   stderr=subprocess.STDOUT, universal_newlines=True)
         return self
 
@@ -145,13 +148,19 @@ class Traffic:
         try:
             for program in programs:
                 self.lab.kill(self.client, program, signal.SIGTERM)
-            texts = {flow: process.communicate(timeout=30)[0] for flow, process in self.processes.items()}
+            texts = {flow: self._text(flow) for flow in self.processes}
         except BaseException:
             for program in programs:
                 self.lab.kill(self.client, program)
             raise
         if kind is None:
             self._account(texts)
+
+    def _text(self, flow):
+        self.processes[flow].wait(30)
+        with self.said[flow] as file:
+            file.seek(0)
+            return file.read()
 
     def _account(self, texts):
         figures = Figures()

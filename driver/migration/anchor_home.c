@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "base/frame.h"
 #include "driver/migration/handoff.h"
+#include "driver/nic_events.h"
 #include "driver/nic_status.h"
 
 #define FIRST_WAIT_MS 200
@@ -129,6 +130,9 @@ report(const Anchor *anchor, gboolean up)
         g_message("%s: the link is up", what);
     else
         g_warning("%s: the link is down", what);
+    const AnchorRecord *record = anchor->record;
+    nic_events_tell_home(anchor->driver, record->uuid, record->name, record->nic, NIC_TUNNEL,
+                         up ? NULL : "the link to the guest's host is down");
 }
 
 // Until the process ends, or the anchor does.

@@ -166,18 +166,22 @@ def test_links_outlive_daemons_and_processes(world):
             user.type()
     assert_shown(lab)
     # The guest's host has no way to its home for a while.
-    monitor = Monitor(lab, '--event', 'QUASAR_NETWORK', host='hostB')
+    monitor, at_home = (Monitor(lab, '--event', 'QUASAR_NETWORK', host=host) for host in ('hostB', 'hostA'))
     try:
         lab.link('hostB', 'down')
         lab_library.wait_for('the loss of the link', lambda: not is_linked(lab, 'hostB', True), 60)
         lab_library.wait_for('word of the loss', lambda: monitor.told('tunnel-down'), 60)
         assert 'home on hostA is down' in monitor.told('tunnel-down')[0]
+        lab_library.wait_for('word of the loss at home', lambda: at_home.told('tunnel-down'), 60)
+        assert "for domain 'web'" in at_home.told('tunnel-down')[0]
+        assert "the link to the guest's host is down" in at_home.told('tunnel-down')[0]
         lab.link('hostB', 'up')
         wait_linked(world)
-        lab_library.wait_for('word of the link', lambda: monitor.told('tunnel-up'), 60)
+        lab_library.wait_for('word of the link', lambda: monitor.told('tunnel-up') and at_home.told('tunnel-up'), 60)
         lab_library.wait_for('the end of all trouble', lambda: not nics(lab, host='hostB')[0]['problem'], 30)
     finally:
         monitor.stop()
+        at_home.stop()
     world.move()
     world.move()
     wait_records(world, [])

@@ -174,3 +174,33 @@ def test_tags_of_vlans_are_kept(settled, stack):
         assert ask_tagged(wire, 0x0005, '10.78.5.50') == 5
         assert ask_tagged(wire, 0x6005, '10.78.5.50') == 5
         assert ask_tagged(wire, 0x0006, '10.78.5.50') is None
+
+
+@pytest.fixture
+def narrow(settled, stack):
+    """Between the hosts' subnets, where there is a router, no frame of the guest's length fits."""
+    world = settled
+    if world.lab.topology.routed:
+        for place, nic in (('hostB', 'eth0'), ('router', 'lan%d' % world.lab.topology.subnet('hostB'))):
+            world.lab.must(place, 'ip', 'link', 'set', nic, 'mtu', '1300')
+            stack.callback(world.lab.must, place, 'ip', 'link', 'set', nic, 'mtu', '1500')
+    return world
+
+
+def longest_frame_answered(world):
+    """A ping that fills a frame and must not be cut, and is answered by one; a longer one is refused at its sender."""
+    own = world.lab.topology.address('client')
+    world.lab.must('client', 'ip', 'route', 'flush', 'cache')
+    for size, fits in ((1472, True), (1473, False)):
+        said = world.lab.exec('client', 'ping', '-n', '-c', '2', '-W', '2', '-M', 'do', '-s', str(size),
+                              lab_library.GUEST_ADDRESS)
+        assert (said.returncode == 0) == fits, said.stdout + said.stderr
+        assert ('mtu=1500' in said.stdout + said.stderr) != fits, said.stdout + said.stderr
+    said = world.in_guest('ping -c 2 -W 2 -s 1472 %s; cat /sys/class/net/eth0/mtu' % own)
+    assert '2 packets received' in said and said.split()[-1] == '1500', said
+
+
+def test_frames_are_as_long_after_a_move(narrow):
+    longest_frame_answered(narrow)
+    narrow.move()
+    longest_frame_answered(narrow)

@@ -200,6 +200,10 @@ def test_no_privilege_is_left(setting):
         assert int(status[name], 16) == 0, name
     assert status['NoNewPrivs'] == '1'
     assert status['Seccomp'] == '2'
+    # Nothing of the host is open, its keys say: only sockets, what wakes it, and where it writes what it has to say.
+    for name in os.listdir('/proc/%d/fd' % pids[0]):
+        target = os.readlink('/proc/%d/fd/%s' % (pids[0], name))
+        assert target.startswith(('socket:', 'pipe:', 'anon_inode:', '/dev/null')) or target.endswith('/log'), target
     assert vnet.status()['mode'] == 'active'
 
 

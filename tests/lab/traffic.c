@@ -281,7 +281,7 @@ serve_pings(int fd, const struct sockaddr_in *to)
     Account account;
     uint64_t sent = 0;
     int pings = pings_open(), timer = new_timer();
-    uint16_t id = (uint16_t) getpid();
+    uint16_t id = (uint16_t) (getpid() + fd);
 
     if (pings < 0)
         die("pings");
