@@ -18,8 +18,7 @@ ticks_open(void)
     int timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
 
     clock_gettime(CLOCK_MONOTONIC, &every.it_value);
-    every.it_value.tv_sec++;
-    every.it_value.tv_nsec = 0;
+    every.it_value.tv_nsec -= every.it_value.tv_nsec % (TICK_US * 1000); // the last one: the next is at once
     if (timer >= 0 && timerfd_settime(timer, TFD_TIMER_ABSTIME, &every, NULL) == 0)
         return timer;
     if (timer >= 0)
