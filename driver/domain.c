@@ -118,15 +118,22 @@ domain_emit_lifecycle(Domain *domain, int type, int detail)
 }
 
 void
-domain_emit_monitor(Domain *domain, const char *name, const json_t *details)
+domain_event_emit_monitor(Driver *driver, DomainEvent *event, const char *name, const json_t *details)
 {
     g_autofree char *text = details ? json_dumps(details, JSON_COMPACT) : NULL;
+    event->path = name;
+    event->reason = text;
+    event->value = g_get_real_time();
+    event_bus_emit(driver->events, event);
+    event->reason = NULL;
+}
+
+void
+domain_emit_monitor(Domain *domain, const char *name, const json_t *details)
+{
     DomainEvent event;
     domain_event_init(domain, &event, EVENT_ID_MONITOR);
-    event.path = name;
-    event.reason = text;
-    event.value = g_get_real_time();
-    event_bus_emit(domain->driver->events, &event);
+    domain_event_emit_monitor(domain->driver, &event, name, details);
 }
 
 void

@@ -105,8 +105,10 @@ void domain_emit_lifecycle(Domain *domain, int type, int detail);
 // Fills name, uuid and id of an event; the rest is zero.
 void domain_event_init(Domain *domain, DomainEvent *event, int id);
 
-// A monitor's event (EVENT_ID_MONITOR); `details` may be NULL.
+// A monitor's event (EVENT_ID_MONITOR); `details` may be NULL. The second takes an event that says of whom it
+// is, who need not be known here, and fills in the rest.
 void domain_emit_monitor(Domain *domain, const char *name, const json_t *details);
+void domain_event_emit_monitor(Driver *driver, DomainEvent *event, const char *name, const json_t *details);
 
 void domain_add_message(Domain *domain, const char *message);
 void domain_clear_messages(Domain *domain);

@@ -45,15 +45,9 @@ nic_events_tell_home(Driver *driver, const char *uuid, const char *name, guint i
 {
     g_autofree char *alias = g_strdup_printf("net%u", index);
     g_autoptr(json_t) details = details_of(alias, index, trouble, problem);
-    g_autofree char *text = json_dumps(details, JSON_COMPACT);
-    DomainEvent event = {.id = EVENT_ID_MONITOR,
-                         .name = name,
-                         .domain_id = -1,
-                         .path = NIC_EVENT_NAME,
-                         .reason = text,
-                         .value = g_get_real_time()};
+    DomainEvent event = {.id = EVENT_ID_MONITOR, .name = name, .domain_id = -1};
     if (domain_uuid_parse(uuid, event.uuid))
-        event_bus_emit(driver->events, &event);
+        domain_event_emit_monitor(driver, &event, NIC_EVENT_NAME, details);
 }
 
 void

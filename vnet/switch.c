@@ -240,11 +240,9 @@ switch_share(Switch *move)
 void
 switch_mark(Switch *move)
 {
-    guint8 frame[MARKER_LENGTH];
     if (move->mode != SWITCH_SETTLING || !move->former || !move->place.has_nonce)
         return;
-    marker_build(frame, &move->mac, move->place.nonce, MARKER_MOMENT);
-    capture_mark(move->capture, frame, sizeof(frame));
+    switch_send_marker(move, move->place.nonce, MARKER_MOMENT);
 }
 
 gboolean

@@ -95,13 +95,16 @@ void switch_probe(Switch *move);
 // Whether a frame is a marker; acts on those of this move and this segment.
 gboolean switch_take_marker(Switch *move, const guint8 *frame, gsize length);
 
-// To the destination, whether its probe was seen.
-void switch_say_answer(Switch *move, PlaceAnswer answer);
+// On this segment, for all who capture there.
+void switch_send_marker(Switch *move, const guint8 nonce[MARKER_NONCE], MarkerKind kind);
+
+// To who has asked, whether what it sent on its wire was seen; NULL: it is gone.
+void switch_say_answer(Link *asker, PlaceAnswer answer);
 
 // Whether the segment has learned (switch_learn.c).
 
 // The source: the guest is at the destination; a question, if one is due; the answer; and whether nothing
-// more is to be done for the guest here.
+// more is to be done for the guest here: if not in time, the source stays.
 void switch_arrived(Switch *move);
 gboolean switch_has_learned(const Switch *move);
 void switch_ask(Switch *move);
@@ -109,6 +112,5 @@ void switch_take_answer(Switch *move, gboolean seen);
 gboolean switch_is_left(Switch *move);
 int switch_learn_wait_ms(const Switch *move);
 
-// The destination: to the source, whether its question was seen; and what the source makes of that.
-void switch_say_learned(Switch *move, PlaceAnswer answer);
+// The destination: what the source makes of its answers.
 void switch_take_learned(Switch *move, gboolean learned);

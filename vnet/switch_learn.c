@@ -6,14 +6,6 @@
 #define LEARN_PROBES   3u   // seen running
 #define LEARN_PAUSE_MS 1000 // between the questions of a source that stays
 
-static void
-send_marker(Switch *move, const guint8 *nonce, MarkerKind kind)
-{
-    guint8 frame[MARKER_LENGTH];
-    marker_build(frame, &move->mac, nonce, kind);
-    capture_mark(move->capture, frame, sizeof(frame));
-}
-
 // The source.
 
 void
@@ -25,16 +17,16 @@ switch_arrived(Switch *move)
     move->seen = 0;
 }
 
-static gboolean
-is_learning(const Switch *move)
-{
-    return move->mode == SWITCH_LEAVING && move->arrived && move->seen < LEARN_PROBES;
-}
-
 gboolean
 switch_has_learned(const Switch *move)
 {
     return move->mode == SWITCH_LEAVING && move->arrived && move->seen >= LEARN_PROBES;
+}
+
+static gboolean
+is_learning(const Switch *move)
+{
+    return move->mode == SWITCH_LEAVING && move->arrived && !switch_has_learned(move);
 }
 
 void
@@ -42,7 +34,7 @@ switch_ask(Switch *move)
 {
     if (!is_learning(move) || move->asked || g_get_monotonic_time() < move->ask_at)
         return;
-    send_marker(move, move->place.nonce, MARKER_GUEST);
+    switch_send_marker(move, move->place.nonce, MARKER_GUEST);
     move->asked = link_send_word(move->peer, TUNNEL_PROBED, NULL);
     move->ask_at = g_get_monotonic_time() + PLACE_WAIT_MS * 1000; // should its queue be full
 }
@@ -100,13 +92,6 @@ switch_learn_wait_ms(const Switch *move)
 // The destination.
 
 void
-switch_say_learned(Switch *move, PlaceAnswer answer)
-{
-    if (answer != PLACE_SAYS_NOTHING && move->former)
-        link_send_word(move->former, answer == PLACE_SAYS_SEEN ? TUNNEL_SEEN : TUNNEL_UNSEEN, NULL);
-}
-
-void
 switch_take_learned(Switch *move, gboolean learned)
 {
     if (!move->learning.has_nonce || (!learned && move->strays))
@@ -114,7 +99,7 @@ switch_take_learned(Switch *move, gboolean learned)
     move->strays = !learned;
     move->learning.has_nonce = !learned;
     if (learned)
-        send_marker(move, move->learning.nonce, MARKER_ECHO);
+        switch_send_marker(move, move->learning.nonce, MARKER_ECHO);
     else
         g_warning(
             "the segment does not bring the guest's frames here: those that still come to the host that "

@@ -3,21 +3,27 @@
 #include "vnet/switch_internal.h"
 
 void
-switch_say_answer(Switch *move, PlaceAnswer answer)
+switch_send_marker(Switch *move, const guint8 nonce[MARKER_NONCE], MarkerKind kind)
 {
-    if (answer != PLACE_SAYS_NOTHING && move->peer)
-        link_send_word(move->peer, answer == PLACE_SAYS_SEEN ? TUNNEL_SEEN : TUNNEL_UNSEEN, NULL);
+    guint8 frame[MARKER_LENGTH];
+    marker_build(frame, &move->mac, nonce, kind);
+    capture_mark(move->capture, frame, sizeof(frame));
+}
+
+void
+switch_say_answer(Link *asker, PlaceAnswer answer)
+{
+    if (answer != PLACE_SAYS_NOTHING && asker)
+        link_send_word(asker, answer == PLACE_SAYS_SEEN ? TUNNEL_SEEN : TUNNEL_UNSEEN, NULL);
 }
 
 void
 switch_probe(Switch *move)
 {
-    guint8 frame[MARKER_LENGTH];
     if (move->mode != SWITCH_ARRIVING || move->asked || move->place.verdict != PLACE_UNKNOWN ||
         !link_is_up(move->peer))
         return;
-    marker_build(frame, &move->mac, move->place.nonce, MARKER_PROBE);
-    capture_mark(move->capture, frame, sizeof(frame));
+    switch_send_marker(move, move->place.nonce, MARKER_PROBE);
     link_send_word(move->peer, TUNNEL_PROBED, NULL);
     move->asked = TRUE;
 }
@@ -27,7 +33,7 @@ static void
 take_place_marker(Switch *move, MarkerKind kind)
 {
     if (kind == MARKER_PROBE && move->mode != SWITCH_ARRIVING) {
-        switch_say_answer(move, place_captured(&move->place));
+        switch_say_answer(move->peer, place_captured(&move->place));
     } else if (kind == MARKER_MOMENT && move->mode == SWITCH_LEAVING && !move->marked) {
         move->marked = TRUE;
         move->ask_at = g_get_monotonic_time();
@@ -51,7 +57,7 @@ switch_take_marker(Switch *move, const guint8 *frame, gsize length)
     // Another move may be prepared already, with another nonce.
     if (move->former && kind == MARKER_GUEST &&
         marker_parse(frame, length, move->learning.nonce, &mine, &kind) && mine)
-        switch_say_learned(move, place_captured(&move->learning));
+        switch_say_answer(move->former, place_captured(&move->learning));
     return TRUE;
 }
 
@@ -106,7 +112,7 @@ peer_word(TunnelWord word, const guint8 *nonce, void *data)
         place_watch(&move->place, nonce);
         move->marked = move->shared = FALSE;
     } else if (word == TUNNEL_PROBED && !arrives) {
-        switch_say_answer(move, place_probed(&move->place));
+        switch_say_answer(move->peer, place_probed(&move->place));
     } else if ((word == TUNNEL_SEEN || word == TUNNEL_UNSEEN) && arrives) {
         place_answered(&move->place, word == TUNNEL_SEEN);
         move->asked = FALSE;
@@ -128,7 +134,7 @@ former_word(TunnelWord word, const guint8 *nonce G_GNUC_UNUSED, void *data)
     Switch *move = data;
     move->drained |= word == TUNNEL_DRAINED;
     if (word == TUNNEL_PROBED)
-        switch_say_learned(move, place_probed(&move->learning));
+        switch_say_answer(move->former, place_probed(&move->learning));
     else if (word == TUNNEL_LEARNED || word == TUNNEL_STRAYS)
         switch_take_learned(move, word == TUNNEL_LEARNED);
 }

@@ -109,9 +109,9 @@ void
 switch_end_turn(Switch *move, gboolean all_read)
 {
     if (all_read)
-        switch_say_answer(move, place_answer_due(&move->place));
+        switch_say_answer(move->peer, place_answer_due(&move->place));
     // The NIC may be left unread for as long as the guest takes nothing; it will be asked again.
-    switch_say_learned(move, place_answer_due(&move->learning));
+    switch_say_answer(move->former, place_answer_due(&move->learning));
     if (move->peer)
         link_flush(move->peer);
     if (move->former)

@@ -399,18 +399,25 @@ learn(Host *source, Host *target)
     return asked;
 }
 
+// The same without a pause: the three questions of a segment that has learned.
 static void
-a_segment_that_has_learned_needs_no_source(void **state)
+learn_at_once(Host *source, Host *target)
 {
-    g_autoptr(Host) source = new_host(&exact_ops);
-    g_autoptr(Host) target = new_host(&exact_ops);
-    move_here(source, target);
     for (guint i = 0; i < 3; i++) {
         serve(source);
         assert_true(carry(source, target));
         serve(target);
     }
     serve(source);
+}
+
+static void
+a_segment_that_has_learned_needs_no_source(void **state)
+{
+    g_autoptr(Host) source = new_host(&exact_ops);
+    g_autoptr(Host) target = new_host(&exact_ops);
+    move_here(source, target);
+    learn_at_once(source, target);
     assert_false(source->probed); // three are enough
     // The destination sends one to the guest itself, which no switch brings to the source.
     serve(target);
@@ -544,12 +551,7 @@ a_hub_brings_no_frame_twice_for_long(void **state)
     g_autoptr(Host) source = new_host(&exact_ops);
     g_autoptr(Host) target = new_host(&exact_ops);
     move_here(source, target);
-    for (guint i = 0; i < 3; i++) {
-        serve(source);
-        assert_true(carry(source, target));
-        serve(target);
-    }
-    serve(source);
+    learn_at_once(source, target);
     serve(target);
     assert_true(carry(target, source));
     assert_int_equal(capture(source, 'a'), SWITCH_DROP);
@@ -568,12 +570,7 @@ the_next_move_does_not_disturb_the_learning(void **state)
     move_here(source, target);
     pair_hosts(target, next);
     find_place(target, NULL, next, TRUE);
-    for (guint i = 0; i < 3; i++) {
-        serve(source);
-        assert_true(carry(source, target));
-        serve(target);
-    }
-    serve(source);
+    learn_at_once(source, target);
     later += SWITCH_STRAY_MS * 1000;
     serve(source);
     assert_int_equal(switch_mode(source->move), SWITCH_STANDBY);
