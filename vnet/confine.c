@@ -6,12 +6,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pwd.h>
+#include <sched.h>
 #include <seccomp.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
 #include "base/error.h"
 
+// With the capabilities that were chosen.
 static gboolean
 change_user(const char *user, GError **error)
 {
@@ -35,9 +37,13 @@ change_user(const char *user, GError **error)
 }
 
 gboolean
-confine_privileges(const char *user, GError **error)
+confine_privileges(const char *user, gboolean scheduled, GError **error)
 {
     capng_clear(CAPNG_SELECT_BOTH);
+    if (scheduled && capng_update(CAPNG_ADD, CAPNG_EFFECTIVE | CAPNG_PERMITTED, CAP_SYS_NICE) != 0) {
+        quasar_set_error(error, VIR_ERR_OPERATION_FAILED, "cannot keep the capability CAP_SYS_NICE");
+        return FALSE;
+    }
     if (user && !change_user(user, error))
         return FALSE;
     if (!user && capng_apply(CAPNG_SELECT_BOTH) != 0) {
@@ -106,6 +112,18 @@ confine_privileges(const char *user, GError **error)
     ALLOW(statx)                                                                                             \
     ALLOW(socket)
 
+// Its own precedence only (latency.h), of the two kinds that it has.
+static int
+allow_scheduling(scmp_filter_ctx filter)
+{
+    static const int policies[] = {SCHED_OTHER, SCHED_RR};
+    int result = 0;
+    for (gsize i = 0; result == 0 && i < G_N_ELEMENTS(policies); i++)
+        result = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(sched_setscheduler), 2,
+                                  SCMP_A0(SCMP_CMP_EQ, 0), SCMP_A1(SCMP_CMP_EQ, (scmp_datum_t) policies[i]));
+    return result;
+}
+
 gboolean
 confine_syscalls(GError **error)
 {
@@ -126,6 +144,8 @@ confine_syscalls(GError **error)
     if (result == 0)
         result = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EACCES), SCMP_SYS(newfstatat), 1,
                                   SCMP_A3(SCMP_CMP_MASKED_EQ, AT_EMPTY_PATH, 0));
+    if (result == 0)
+        result = allow_scheduling(filter);
     if (result == 0)
         result = seccomp_load(filter);
     if (filter)

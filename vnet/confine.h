@@ -4,8 +4,10 @@
 
 #include <glib.h>
 
-// Becomes `user` (NULL: stays), without any capability and without a way back (no_new_privs).
-gboolean confine_privileges(const char *user, GError **error);
+// Becomes `user` (NULL: stays), without a way back (no_new_privs) and without any capability; but with
+// CAP_SYS_NICE when `scheduled`, whose only use afterwards is what confine_syscalls() lets through: to change
+// this process's own precedence.
+gboolean confine_privileges(const char *user, gboolean scheduled, GError **error);
 
 // From now on a system call outside the list kills the process.
 gboolean confine_syscalls(GError **error);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// quasar-vnet: carries one guest NIC's frames between QEMU and the host's NIC, with no privilege left.
+// quasar-vnet: carries one guest NIC's frames between QEMU and the host's NIC, confined.
+// No privilege is left but that to change its own precedence.
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -45,6 +46,7 @@ typedef struct {
     gint64 activated;         // monotonic, us
     gboolean suspect;         // the NIC showed an error: look after it
     gint64 looked;            // when it was last looked after
+    Latency latency;
 } Vnet;
 
 static void
@@ -289,6 +291,7 @@ run(Vnet *vnet, GError **error)
         int code = serve(vnet, fds, n_control, n_port, n_switch, error);
         if (code != EXIT_SUCCESS)
             return code;
+        latency_turn(&vnet->latency, switch_is_moving(vnet->move));
     }
     return EXIT_SUCCESS;
 }
@@ -309,8 +312,8 @@ start(Vnet *vnet, GError **error)
         vnet->port = port_stream_open(options->stream_path, forward_from_guest, &vnet->forward, error);
     if (options->stream_path && !vnet->port)
         return FALSE;
-    latency_ask();
-    if (!confine_privileges(options->user, error))
+    latency_ask(&vnet->latency);
+    if (!confine_privileges(options->user, vnet->latency.may, error))
         return FALSE;
     // After that, so that the socket is that user's, who is also the emulator's.
     if (options->vhost_path)

@@ -60,6 +60,24 @@ switch_is_away(const Switch *move)
     return move->home != NULL;
 }
 
+gboolean
+switch_is_moving(const Switch *move)
+{
+    switch (move->mode) {
+    case SWITCH_HOLDING:
+    case SWITCH_ARRIVING:
+    case SWITCH_SETTLING:
+        return TRUE;
+    case SWITCH_ACTIVE:
+        return move->peer && link_is_up(move->peer);
+    case SWITCH_LEAVING:
+        // An anchor only when its guest is about to come home to its NIC.
+        return move->shared || !(move->anchor || move->stays);
+    default:
+        return FALSE;
+    }
+}
+
 void
 switch_enter(Switch *move, SwitchMode mode)
 {

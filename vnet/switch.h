@@ -95,6 +95,9 @@ SwitchMode switch_mode(const Switch *move);
 // "anchor" (the other way round, or a source that stays), "passing" (between two links).
 const char *switch_mode_name(const Switch *move);
 
+// Whether a move is prepared, under way or not settled yet.
+gboolean switch_is_moving(const Switch *move);
+
 // Whether the guest's segment is behind a link.
 gboolean switch_is_away(const Switch *move);
 

@@ -14,6 +14,7 @@ import lab as lab_library
 
 MULTICAST = bytes.fromhex('01005e000001')
 DIRECTORY = '/run/vnet'
+CAP_SYS_NICE = 1 << 23
 
 
 class Setting:
@@ -34,8 +35,8 @@ class Setting:
         stack.callback(self.end.close)
         self.vnet = None
 
-    def start(self, active=True):
-        self.vnet = Vnet(self.places, DIRECTORY, '--capture', self.kind)
+    def start(self, active=True, wrapper=()):
+        self.vnet = Vnet(self.places, DIRECTORY, '--capture', self.kind, wrapper=wrapper)
         self.stack.callback(self.vnet.stop)
         assert self.vnet.word == 'ok'
         self.end.accept()
@@ -196,8 +197,9 @@ def test_no_privilege_is_left(setting):
     with open('/proc/%d/status' % pids[0]) as file:
         status = dict(line.rstrip('\n').split(':\t', 1) for line in file if ':\t' in line)
     assert '0' not in status['Uid'].split() + status['Gid'].split()
-    for name in ('CapInh', 'CapPrm', 'CapEff', 'CapBnd', 'CapAmb'):
-        assert int(status[name], 16) == 0, name
+    # One is left, to change its own precedence: no other use of it passes the filter of system calls.
+    for name, left in (('CapInh', 0), ('CapPrm', CAP_SYS_NICE), ('CapEff', CAP_SYS_NICE), ('CapBnd', 0), ('CapAmb', 0)):
+        assert int(status[name], 16) == left, name
     assert status['NoNewPrivs'] == '1'
     assert status['Seccomp'] == '2'
     # Nothing of the host is open, its keys say: only sockets, what wakes it, and where it writes what it has to say.
@@ -212,10 +214,19 @@ def test_it_comes_before_those_that_work(setting):
     setting.start()
     pid, = setting.places.processes('hostA', 'quasar-vnet')
     assert os.getpriority(os.PRIO_PROCESS, pid) == -10
+    assert os.sched_getscheduler(pid) == os.SCHED_OTHER
     group = '/proc/%d/autogroup' % pid
     if os.path.exists(group):
         with open(group) as file:
             assert file.read().split()[-2:] == ['nice', '-10']
+
+
+def test_without_precedence_it_works_all_the_same(setting):
+    vnet = setting.start(wrapper=('setpriv', '--bounding-set', '-sys_nice'))
+    assert 'cannot have any precedence on a busy host' in vnet.log_text()
+    pid, = setting.places.processes('hostA', 'quasar-vnet')
+    assert os.sched_getscheduler(pid) == os.SCHED_OTHER
+    assert setting.passes_to_guest() == []
 
 
 def test_garbage_on_the_control_socket_closes_that_client_only(setting):

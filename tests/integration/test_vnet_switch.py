@@ -150,6 +150,21 @@ def test_a_source_that_ends_does_not_keep_the_destination_waiting(move):
     assert got and got == sorted(set(got))
 
 
+def test_a_move_comes_before_other_work(places, move):
+    """A real-time priority, the lowest, from the tunnel on until some time after the guest has come."""
+    source, target, _, _ = move
+    pids = [pid for host in ('hostA', 'hostB') for pid in places.processes(host, 'quasar-vnet')]
+
+    def have(policy):
+        return lambda: [os.sched_getscheduler(pid) for pid in pids] == [policy] * 2
+    assert have(os.SCHED_OTHER)()
+    tunnel(source.vnet, target.vnet)
+    lab_library.wait_for('precedence', have(os.SCHED_RR))
+    assert {os.sched_getparam(pid).sched_priority for pid in pids} == {os.sched_get_priority_min(os.SCHED_RR)}
+    target.vnet.call('activate', announce=True)
+    lab_library.wait_for('the end of precedence', have(os.SCHED_OTHER))
+
+
 def test_orders_without_a_tunnel_are_refused(move):
     source, target, _, _ = move
     assert 'no tunnel' in source.vnet.call('hand-over')['error']

@@ -171,13 +171,13 @@ class Control:
 
 
 class Vnet:
-    """A running quasar-vnet in a place. `options` are further arguments."""
+    """A running quasar-vnet in a place. `options` are further arguments, `wrapper` is the command that starts it."""
 
-    def __init__(self, places, path, *options, place='hostA', nic=NIC, mac=MAC, user='nobody', stream=True):
+    def __init__(self, places, path, *options, place='hostA', nic=NIC, mac=MAC, user='nobody', stream=True, wrapper=()):
         """`path`: the place's directory, as seen inside, for the sockets."""
         program = os.path.join(places.build or '', 'vnet', 'quasar-vnet')
         self.control_path = places.path(place, path + '/ctl')
-        arguments = [program, '--nic', nic, '--mac', mac.hex(':'), '--control', path + '/ctl', '--name', 'test',
+        arguments = [*wrapper, program, '--nic', nic, '--mac', mac.hex(':'), '--control', path + '/ctl', '--name', 'test',
                      '--ready-fd', '1', '--user', user]
         if stream:
             arguments += ['--stream', path + '/stream']
