@@ -22,7 +22,8 @@ FLOWS = ('ping', 'ping-back', 'udp-out', 'udp-in', 'upload', 'download')
 WORDS = {'ping': 'pings to the guest', 'ping-back': 'pings from the guest', 'udp-out': 'frames to the guest',
          'udp-in': 'frames from the guest', 'upload': 'upload', 'download': 'download'}
 FRAMES = FLOWS[:4]
-HEARD = ('ping', 'udp-in')  # what the client hears all the time
+HEARD = ('ping', 'udp-in')  # what the client hears all the time, and ...
+HEARD_BESIDES = ('download',)  # what it hears again and again
 MOST_SILENCES = 32768  # ACCOUNT_SILENCES of tests/lab/account.h
 # Of /proc/net/netstat and snmp; what ends in a client's or guest's own queues is not the network's fault.
 COUNTERS = ('TcpExt.TCPTimeouts', 'Tcp.RetransSegs', 'Udp.RcvbufErrors', 'Icmp.OutErrors')
@@ -101,9 +102,10 @@ class Figures(dict):
         return [(begin, begin + length) for begin, length in pairs]
 
     def silence_ms(self, begin, end, together=False):
-        """The longest that the client has heard nothing of one of its flows, or of all of them `together`, of those silences
+        """The longest that the client has heard nothing of one of its flows, or nothing at all (`together`), of those silences
         that were at some time between two, of time.monotonic(); 0 when none was as long as it takes to be told."""
-        spans = [self._silences(flow) for flow in HEARD if flow in self]
+        flows = HEARD + HEARD_BESIDES if together else HEARD
+        spans = [self._silences(flow) for flow in flows if flow in self]
         spans = functools.reduce(overlaps, spans) if together else sum(spans, [])
         return max((last - first for first, last in spans if first < end * 1e6 and last > begin * 1e6), default=0) / 1000
 
@@ -139,7 +141,7 @@ class Traffic:
             # A pipe has no room for all that is told at the end of a long run.
             self.said[flow] = tempfile.TemporaryFile('w+')
             # The client is another machine: what measures does not wait for a processor of the hosts'.
-            self.processes[flow] = self.lab.popen(self.client, 'chrt', '-r', '1', *map(str, command), stdout=self.said[flow],
+            self.processes[flow] = self.lab.popen(self.client, 'chrt', '-r', '2', *map(str, command), stdout=self.said[flow],
                                                   stderr=subprocess.STDOUT, universal_newlines=True)
         return self
 

@@ -20,13 +20,18 @@ typedef struct {
 } Silence;
 
 typedef struct {
+    int64_t last;    // when something was heard last; us, of account_now()
+    int64_t longest; // us
+    Silence found[ACCOUNT_SILENCES];
+    int n_found;
+} Silences;
+
+typedef struct {
     unsigned char *seen; // how often each number came, 255 at most
     uint64_t room;
     uint64_t highest; // the highest number that came, and one more
     uint64_t distinct, doubled, reordered;
-    int64_t last, longest; // us; of the silence
-    Silence silences[ACCOUNT_SILENCES];
-    int n_silences;
+    Silences silences;
 } Account;
 
 static inline int64_t
@@ -39,32 +44,51 @@ account_now(void)
 }
 
 static inline void
-account_begin(Account *account)
+silences_begin(Silences *silences)
 {
-    memset(account, 0, sizeof(*account));
-    account->last = account_now();
+    memset(silences, 0, sizeof(*silences));
+    silences->last = account_now();
+}
+
+// Something was heard; the silence before it counts when `live`.
+static inline void
+silences_end(Silences *silences, int live)
+{
+    int64_t now = account_now();
+    Silence silence = {silences->last, now - silences->last};
+
+    silences->last = now;
+    if (!live)
+        return;
+    if (silence.length > silences->longest)
+        silences->longest = silence.length;
+    if (silence.length >= ACCOUNT_SILENCE_US && silences->n_found < ACCOUNT_SILENCES)
+        silences->found[silences->n_found++] = silence;
+}
+
+// As a word: BEGIN+LENGTH,...
+static inline void
+silences_tell(const Silences *silences, FILE *out)
+{
+    fprintf(out, "silences ");
+    for (int i = 0; i < silences->n_found; i++)
+        fprintf(out, "%s%" PRId64 "+%" PRId64, i ? "," : "", silences->found[i].begin,
+                silences->found[i].length);
+    fprintf(out, "%s\n", silences->n_found ? "" : "-");
 }
 
 static inline void
-account_silence(Account *account, int64_t now)
+account_begin(Account *account)
 {
-    Silence silence = {account->last, now - account->last};
-
-    if (silence.length > account->longest)
-        account->longest = silence.length;
-    if (silence.length >= ACCOUNT_SILENCE_US && account->n_silences < ACCOUNT_SILENCES)
-        account->silences[account->n_silences++] = silence;
+    memset(account, 0, sizeof(*account));
+    silences_begin(&account->silences);
 }
 
 // The silence before this frame counts when `live`.
 static inline void
 account_add(Account *account, uint64_t number, int live)
 {
-    int64_t now = account_now();
-
-    if (live)
-        account_silence(account, now);
-    account->last = now;
+    silences_end(&account->silences, live);
     if (number >= UINT32_MAX)
         return; // nobody sent so many
     if (number >= account->room) {
@@ -86,7 +110,7 @@ account_add(Account *account, uint64_t number, int live)
         account->highest = number + 1;
 }
 
-// In pairs of a word and what it says: of `sent` numbers from 0 on, and the silences as BEGIN+LENGTH.
+// In pairs of a word and what it says: of `sent` numbers from 0 on, and the silences.
 static inline void
 account_tell(const Account *account, uint64_t sent, FILE *out)
 {
@@ -95,8 +119,8 @@ account_tell(const Account *account, uint64_t sent, FILE *out)
     fprintf(out,
             "sent %" PRIu64 " lost %" PRIu64 " longest %" PRId64 " doubled %" PRIu64 " reordered %" PRIu64
             " missing ",
-            sent, sent > account->distinct ? sent - account->distinct : 0, account->longest, account->doubled,
-            account->reordered);
+            sent, sent > account->distinct ? sent - account->distinct : 0, account->silences.longest,
+            account->doubled, account->reordered);
     for (uint64_t i = 0; i < sent && gaps < ACCOUNT_GAPS; i++) {
         uint64_t first = i;
 
@@ -105,9 +129,6 @@ account_tell(const Account *account, uint64_t sent, FILE *out)
         if (i > first)
             fprintf(out, "%s%" PRIu64 "-%" PRIu64, gaps++ ? "," : "", first, i - 1);
     }
-    fprintf(out, "%s silences ", gaps ? "" : "-");
-    for (int i = 0; i < account->n_silences; i++)
-        fprintf(out, "%s%" PRId64 "+%" PRId64, i ? "," : "", account->silences[i].begin,
-                account->silences[i].length);
-    fprintf(out, "%s\n", account->n_silences ? "" : "-");
+    fprintf(out, "%s ", gaps ? "" : "-");
+    silences_tell(&account->silences, out);
 }

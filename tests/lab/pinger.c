@@ -21,7 +21,7 @@ int
 main(int argc, char **argv)
 {
     struct sockaddr_in to = {.sin_family = AF_INET};
-    int fd = pings_open(), timer = ticks_open();
+    int fd = pings_open(), timer = ticks_open(1);
     uint16_t id = (uint16_t) getpid();
     Account account;
     uint64_t sent = 0;
@@ -45,8 +45,8 @@ main(int argc, char **argv)
         if (poll(polled, 2, 100) < 0)
             continue;
         pings_take(fd, id, &account, !ending);
-        if (ending && account.last + PINGS_LINGER_US > until)
-            until = account.last + PINGS_LINGER_US;
+        if (ending && account.silences.last + PINGS_LINGER_US > until)
+            until = account.silences.last + PINGS_LINGER_US;
         if ((polled[1].revents & POLLIN) && ticks_wait(timer) > 0 && !ending)
             sent += pings_send(fd, &to, id, sent) ? 1 : 0;
     }

@@ -10,11 +10,11 @@
 
 enum { TICK_US = 1000 };
 
-// A descriptor that can be read after each tick; -1 with errno.
+// A descriptor that can be read after each tick, or after each so many, of a second at most; -1 with errno.
 static inline int
-ticks_open(void)
+ticks_open(int each)
 {
-    struct itimerspec every = {{0, TICK_US * 1000}, {0, 0}};
+    struct itimerspec every = {{0, each * TICK_US * 1000}, {0, 0}};
     int timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
 
     clock_gettime(CLOCK_MONOTONIC, &every.it_value);

@@ -17,8 +17,8 @@
 // Each client has a connection of its own to the guest's server, on which it says what it wants, and whose
 // half it closes when that shall end; what the guest has counted comes back on it. It is one more connection
 // that has to live through a move. The guest reaches the client where the connection comes from. It has a
-// processor to spare less than the client has: its flows are threads of one process, since an emulated
-// processor pays for each change of address space, and take what has come once a tick.
+// processor to spare less than the client has: its flows are one process, since an emulated processor pays
+// for each change of address space, and take what has come once in some ticks.
 #include <arpa/inet.h>
 #include <errno.h>
 #include <net/if.h>
@@ -33,10 +33,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "flow.h"
 #include "pings.h"
-#include "ticks.h"
 
-enum { BLOCK = 4096, FRAME = 64, CATCH_UP = 20, LINGER_MS = 500 };
+enum { BLOCK = 4096, BLOCK_TICKS = 10, FRAME = 64, TAKE_TICKS = 5, LINGER_MS = 500 };
 
 static int serving;
 
@@ -67,25 +67,6 @@ readable(int fd, int wait_ms)
     struct pollfd polled = {fd, POLLIN, 0};
 
     return poll(&polled, 1, wait_ms) > 0;
-}
-
-static int
-new_timer(void)
-{
-    int timer = ticks_open();
-
-    if (timer < 0)
-        die("timer");
-    return timer;
-}
-
-// Ticks to make up for since the last call; who has slept long is not to send it all at once.
-static uint64_t
-wait_ticks(int timer)
-{
-    uint64_t ticks = ticks_wait(timer);
-
-    return ticks < CATCH_UP ? ticks : CATCH_UP;
 }
 
 static void
@@ -148,10 +129,15 @@ send_bytes(int fd, int stop, uint64_t kb_per_second)
 {
     unsigned char block[BLOCK];
     uint64_t offset = 0, due = 0;
-    int timer = new_timer();
+    int timer = ticks_open(BLOCK_TICKS);
 
+    if (timer < 0)
+        die("timer");
     while (!readable(stop, 0)) {
-        for (due += wait_ticks(timer) * kb_per_second * 1000 * TICK_US / 1000000; due >= BLOCK;
+        // Who was kept from writing is not to write it all at once.
+        uint64_t ticks = ticks_wait(timer) > 1 ? 2 : 1;
+
+        for (due += ticks * BLOCK_TICKS * kb_per_second * 1000 * TICK_US / 1000000; due >= BLOCK;
              due -= BLOCK) {
             fill(block, offset);
             write_all(fd, block, BLOCK);
@@ -169,9 +155,9 @@ take_bytes(int fd, int stop, FILE *out)
 {
     unsigned char block[BLOCK], expected[BLOCK];
     uint64_t bytes = 0, wrong = 0;
-    int64_t last = account_now(), longest = 0;
+    Silences silences;
 
-    for (;;) {
+    for (silences_begin(&silences);;) {
         struct pollfd polled[2] = {{fd, POLLIN, 0}, {stop, POLLIN, 0}};
         ssize_t n;
 
@@ -188,14 +174,13 @@ take_bytes(int fd, int stop, FILE *out)
             die("read");
         if (n == 0)
             break;
-        if (account_now() - last > longest)
-            longest = account_now() - last;
-        last = account_now();
+        silences_end(&silences, 1);
         fill(expected, bytes - bytes % BLOCK);
         wrong += memcmp(block, expected + bytes % BLOCK, (size_t) n) != 0;
         bytes += (uint64_t) n;
     }
-    fprintf(out, "bytes %" PRIu64 " wrong %" PRIu64 " longest %" PRId64 "\n", bytes, wrong, longest);
+    fprintf(out, "bytes %" PRIu64 " wrong %" PRIu64 " longest %" PRId64 " ", bytes, wrong, silences.longest);
+    silences_tell(&silences, out);
     fflush(out);
 }
 
@@ -212,24 +197,36 @@ udp_socket(uint16_t port)
     return fd;
 }
 
+typedef struct {
+    Flow flow;
+    int fd;
+    struct sockaddr_in to;
+    uint64_t per_second, due, sent;
+} FramesOut;
+
+static void
+step_frames_out(Flow *flow, uint64_t ticks)
+{
+    FramesOut *out = (FramesOut *) flow;
+    unsigned char frame[FRAME] = {0};
+
+    for (out->due += ticks * out->per_second; out->due >= 1000000 / TICK_US; out->due -= 1000000 / TICK_US) {
+        memcpy(frame, &out->sent, sizeof(out->sent));
+        if (sendto(out->fd, frame, FRAME, 0, (struct sockaddr *) &out->to, sizeof(out->to)) == FRAME)
+            out->sent++;
+    }
+}
+
 static uint64_t
 send_frames(struct sockaddr_in to, uint16_t port, uint64_t per_second, int stop)
 {
-    unsigned char frame[FRAME] = {0};
-    int fd = udp_socket(0), timer = new_timer();
-    uint64_t sent = 0, due = 0;
+    FramesOut out = {{step_frames_out, NULL}, udp_socket(0), to, per_second, 0, 0};
 
-    to.sin_port = htons(port);
-    while (!readable(stop, 0)) {
-        for (due += wait_ticks(timer) * per_second; due >= 1000000 / TICK_US; due -= 1000000 / TICK_US) {
-            memcpy(frame, &sent, sizeof(sent));
-            if (sendto(fd, frame, FRAME, 0, (struct sockaddr *) &to, sizeof(to)) == FRAME)
-                sent++;
-        }
-    }
-    close(fd);
-    close(timer);
-    return sent;
+    out.to.sin_port = htons(port);
+    if (flow_run(&out.flow, stop) < 0)
+        die("ticks");
+    close(out.fd);
+    return out.sent;
 }
 
 // All that have come.
@@ -275,45 +272,74 @@ tell(Account *account, uint64_t sent, int fd)
     free(account->seen);
 }
 
-static void
-serve_pings(int fd, const struct sockaddr_in *to)
-{
+typedef struct {
+    Flow flow;
+    int fd;
+    struct sockaddr_in to;
+    uint16_t id;
+    uint64_t sent, ticks;
     Account account;
-    uint64_t sent = 0;
-    int pings = pings_open(), timer = new_timer();
-    uint16_t id = (uint16_t) (getpid() + fd);
+} Pings;
 
-    if (pings < 0)
+static void
+step_pings(Flow *flow, uint64_t ticks)
+{
+    Pings *pings = (Pings *) flow;
+
+    pings->sent += (uint64_t) pings_send(pings->fd, &pings->to, pings->id, pings->sent);
+    if ((pings->ticks += ticks) < TAKE_TICKS)
+        return;
+    pings->ticks = 0;
+    pings_take(pings->fd, pings->id, &pings->account, 1);
+}
+
+static void
+serve_pings(int fd, struct sockaddr_in to)
+{
+    Pings pings = {
+        .flow = {step_pings, NULL}, .fd = pings_open(), .to = to, .id = (uint16_t) (getpid() + fd)};
+
+    account_begin(&pings.account);
+    if (pings.fd < 0 || flow_run(&pings.flow, fd) < 0)
         die("pings");
-    for (account_begin(&account); !readable(fd, 0);) {
-        ticks_wait(timer);
-        pings_take(pings, id, &account, 1);
-        sent += (uint64_t) pings_send(pings, to, id, sent);
-    }
-    while (readable(pings, PINGS_LINGER_US / 1000))
-        pings_take(pings, id, &account, 0);
-    tell(&account, sent, fd);
-    close(pings);
-    close(timer);
+    while (readable(pings.fd, PINGS_LINGER_US / 1000))
+        pings_take(pings.fd, pings.id, &pings.account, 0);
+    tell(&pings.account, pings.sent, fd);
+    close(pings.fd);
+}
+
+typedef struct {
+    Flow flow;
+    int fd;
+    uint64_t ticks;
+    Account account;
+} FramesIn;
+
+static void
+step_frames_in(Flow *flow, uint64_t ticks)
+{
+    FramesIn *in = (FramesIn *) flow;
+
+    if ((in->ticks += ticks) < TAKE_TICKS)
+        return;
+    in->ticks = 0;
+    take_frames(in->fd, &in->account, 1);
 }
 
 static void
 serve_frames_in(int fd, uint16_t port)
 {
-    Account account;
+    FramesIn in = {.flow = {step_frames_in, NULL}, .fd = udp_socket(port)};
     char line[64];
-    int socket = udp_socket(port), timer = new_timer();
 
     say(fd, "ready\n");
-    for (account_begin(&account); !readable(fd, 0);) {
-        ticks_wait(timer);
-        take_frames(socket, &account, 1);
-    }
+    account_begin(&in.account);
+    if (flow_run(&in.flow, fd) < 0)
+        die("ticks");
     read_line(fd, line, sizeof(line));
-    take_late_frames(socket, &account);
-    tell(&account, strtoull(line, NULL, 10), fd);
-    close(socket);
-    close(timer);
+    take_late_frames(in.fd, &in.account);
+    tell(&in.account, strtoull(line, NULL, 10), fd);
+    close(in.fd);
 }
 
 static void
@@ -358,7 +384,7 @@ serve_one(int fd, struct sockaddr_in peer)
     else if (strncmp(line, "run ", 4) == 0)
         serve_command(fd, line + 4);
     else if (strcmp(line, "ping") == 0)
-        serve_pings(fd, &peer);
+        serve_pings(fd, peer);
 }
 
 typedef struct {
