@@ -17,6 +17,7 @@
 #include "driver/process_images.h"
 
 typedef struct {
+    Driver *driver;
     DriverWork work;
     gpointer data;
     GDestroyNotify free_data;
@@ -204,12 +205,32 @@ driver_free(Driver *driver)
     g_free(driver);
 }
 
+static Deferred *
+deferred_new(Driver *driver, DriverWork work, gpointer data, GDestroyNotify free_data)
+{
+    Deferred *deferred = g_new0(Deferred, 1);
+    *deferred = (Deferred){.driver = driver, .work = work, .data = data, .free_data = free_data};
+    return deferred;
+}
+
+static gboolean
+is_time(gpointer data)
+{
+    Deferred *deferred = data;
+    g_thread_pool_push(deferred->driver->workers, deferred, NULL);
+    return G_SOURCE_REMOVE;
+}
+
 void
 driver_defer(Driver *driver, DriverWork work, gpointer data, GDestroyNotify free_data)
 {
-    Deferred *deferred = g_new0(Deferred, 1);
-    deferred->work = work;
-    deferred->data = data;
-    deferred->free_data = free_data;
-    g_thread_pool_push(driver->workers, deferred, NULL);
+    is_time(deferred_new(driver, work, data, free_data));
+}
+
+void
+driver_defer_later(Driver *driver, guint wait_ms, DriverWork work, gpointer data, GDestroyNotify free_data)
+{
+    g_autoptr(GSource) timer = g_timeout_source_new(wait_ms);
+    g_source_set_callback(timer, is_time, deferred_new(driver, work, data, free_data), NULL);
+    g_source_attach(timer, driver->emulator);
 }

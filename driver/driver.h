@@ -30,6 +30,7 @@ typedef struct Driver {
     gid_t emulator_gid;         //
     char *emulator_user;        // its name, NULL: run as ourselves (tests)
     gboolean dynamic_ownership; // image files are given to the emulator's user while in use
+    gboolean pcap;              // quasar-vnet captures by libpcap, not by Linux' packet sockets
 
     GMainContext *main;     // RPC I/O; never blocks
     GMainContext *emulator; // QMP sockets and pidfds; run by emulator_thread
@@ -64,9 +65,11 @@ gboolean driver_init(Driver *driver, GMainContext *main, GError **error);
 void driver_free(Driver *driver);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Driver, driver_free)
 
-// Runs `work` on a thread that may block, soon; any thread.
+// Runs `work` on a thread that may block, soon or after a time; any thread. free_data may be NULL.
 typedef void (*DriverWork)(Driver *driver, gpointer data);
 void driver_defer(Driver *driver, DriverWork work, gpointer data, GDestroyNotify free_data);
+void driver_defer_later(Driver *driver, guint wait_ms, DriverWork work, gpointer data,
+                        GDestroyNotify free_data);
 
 // TRUE once for each boot of the host: then guests with an autostart link are to be started.
 gboolean driver_should_autostart(Driver *driver);

@@ -11,7 +11,7 @@
 #include "emulator/monitor.h"
 
 // How soon a guest that could not start with the host is tried again.
-#define AUTOSTART_AGAIN_S 5
+#define AUTOSTART_AGAIN_MS 5000
 
 static gboolean
 check_flags(unsigned int flags, unsigned int known, const char *call, GError **error)
@@ -465,19 +465,11 @@ autostart_again(Driver *driver G_GNUC_UNUSED, gpointer domain)
         autostart_later(domain);
 }
 
-static gboolean
-autostart_due(gpointer data)
-{
-    Domain *domain = data;
-    driver_defer(domain->driver, autostart_again, domain_ref(domain), (GDestroyNotify) domain_unref);
-    return G_SOURCE_REMOVE;
-}
-
 static void
 autostart_later(Domain *domain)
 {
-    g_timeout_add_seconds_full(G_PRIORITY_DEFAULT, AUTOSTART_AGAIN_S, autostart_due, domain_ref(domain),
-                               (GDestroyNotify) domain_unref);
+    driver_defer_later(domain->driver, AUTOSTART_AGAIN_MS, autostart_again, domain_ref(domain),
+                       (GDestroyNotify) domain_unref);
 }
 
 void

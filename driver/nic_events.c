@@ -7,9 +7,9 @@
 #include "driver/links.h"
 
 // When a segment should have learned (SWITCH_STRAY_MS in vnet/switch.h, and some time for the guest's start).
-#define SEGMENT_FIRST_S 4
-#define SEGMENT_NEXT_S  10
-#define SEGMENT_LOOKS   2
+#define SEGMENT_FIRST_MS 4000
+#define SEGMENT_NEXT_MS  10000
+#define SEGMENT_LOOKS    2
 
 static const struct {
     const char *begins, *ends;
@@ -153,11 +153,9 @@ typedef struct {
     guint looks; // so far: what is said at first may be out of date
 } Arrival;
 
-static void look_at_segments_later(Arrival *arrival, guint seconds);
-
 // On a worker; keeps `data` for the next time or frees it.
 static void
-look_at_segments(Driver *driver G_GNUC_UNUSED, gpointer data)
+look_at_segments(Driver *driver, gpointer data)
 {
     Arrival *arrival = data;
     Domain *domain = arrival->domain;
@@ -169,36 +167,19 @@ look_at_segments(Driver *driver G_GNUC_UNUSED, gpointer data)
     for (guint i = 0; i < n; i++)
         again |= takes_detour(domain, i, arrival->generation);
     if (n > 0 && (again || ++arrival->looks < SEGMENT_LOOKS)) {
-        look_at_segments_later(arrival, SEGMENT_NEXT_S);
+        driver_defer_later(driver, SEGMENT_NEXT_MS, look_at_segments, arrival, NULL);
     } else {
         domain_unref(domain);
         g_free(arrival);
     }
 }
 
-static gboolean
-time_to_look(gpointer data)
-{
-    driver_defer(((Arrival *) data)->domain->driver, look_at_segments, data, NULL);
-    return G_SOURCE_REMOVE;
-}
-
-static void
-look_at_segments_later(Arrival *arrival, guint seconds)
-{
-    g_autoptr(GSource) timer = g_timeout_source_new_seconds(seconds);
-    g_source_set_callback(timer, time_to_look, arrival, NULL);
-    g_source_attach(timer, arrival->domain->driver->emulator);
-}
-
 void
 nic_events_await_segment(Domain *domain)
 {
     Arrival *arrival = g_new0(Arrival, 1);
-    domain_lock(domain);
     *arrival = (Arrival){.domain = domain_ref(domain), .generation = domain->generation};
-    domain_unlock(domain);
-    look_at_segments_later(arrival, SEGMENT_FIRST_S);
+    driver_defer_later(domain->driver, SEGMENT_FIRST_MS, look_at_segments, arrival, NULL);
 }
 
 // On the emulator thread.

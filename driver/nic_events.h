@@ -29,8 +29,8 @@ void domain_network_problems(Domain *domain, GPtrArray *texts);
 // take.
 void nic_events_look(Domain *domain, guint index);
 
-// Unlocked: a guest has arrived. Whether its segment has learned that is looked at when it should have, and
-// from then on until it has.
+// Locked: a guest has arrived, or is found again. Whether its segment has learned where it is is looked at
+// when it should have, and from then on until it has.
 void nic_events_await_segment(Domain *domain);
 
 // From now on the guests hear of the host's NICs as the kernel tells of them: down, without a cable, up

@@ -81,6 +81,7 @@ spawn(Domain *domain, const char *run_dir, const DomainInterface *interface, gui
                            .vhost_path = domain_interface_is_vhost(interface) ? data : NULL,
                            .offload = domain_interface_is_vhost(interface) &&
                                       domain_interface_offload(interface) != NULL,
+                           .pcap = domain->driver->pcap,
                            .emulator = emulator,
                            .control_path = control,
                            .user = domain->driver->emulator_user,
@@ -124,7 +125,7 @@ nics_release(GPtrArray *vnets, gboolean quit)
     g_ptr_array_set_size(vnets, 0);
 }
 
-static void restart_later(Nic *nic);
+static void restart(Driver *driver, gpointer data);
 
 static void
 vnet_exited(pid_t pid, gpointer data)
@@ -132,7 +133,7 @@ vnet_exited(pid_t pid, gpointer data)
     Nic *nic = data;
     g_debug("quasar-vnet %d of domain '%s' has ended", (int) pid, nic->domain->name);
     nic->wait_ms = FIRST_WAIT_MS;
-    restart_later(nic);
+    driver_defer_later(nic->domain->driver, nic->wait_ms, restart, nic, NULL);
 }
 
 // Locked.
@@ -219,7 +220,7 @@ tell_lost(const Nic *nic, const GError *error)
 
 // On a worker; keeps `nic` for the next try or frees it.
 static void
-restart(Driver *driver G_GNUC_UNUSED, gpointer data)
+restart(Driver *driver, gpointer data)
 {
     Nic *nic = data;
     Domain *domain = nic->domain;
@@ -244,23 +245,7 @@ restart(Driver *driver G_GNUC_UNUSED, gpointer data)
     g_debug("domain '%s': network interface %u: %s", domain->name, nic->index,
             error ? error->message : "no quasar-vnet yet");
     nic->wait_ms = MIN(nic->wait_ms * 2, LAST_WAIT_MS);
-    restart_later(nic);
-}
-
-static gboolean
-wait_over(gpointer data)
-{
-    Nic *nic = data;
-    driver_defer(nic->domain->driver, restart, nic, NULL);
-    return G_SOURCE_REMOVE;
-}
-
-static void
-restart_later(Nic *nic)
-{
-    g_autoptr(GSource) timer = g_timeout_source_new(nic->wait_ms);
-    g_source_set_callback(timer, wait_over, nic, NULL);
-    g_source_attach(timer, nic->domain->driver->emulator);
+    driver_defer_later(driver, nic->wait_ms, restart, nic, NULL);
 }
 
 void
@@ -291,7 +276,7 @@ nics_attach(Domain *domain)
                          .generation = domain->generation,
                          .index = i,
                          .wait_ms = FIRST_WAIT_MS};
-            restart_later(nic);
+            driver_defer_later(domain->driver, nic->wait_ms, restart, nic, NULL);
         }
     }
 }

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "driver/lifecycle.h"
+#include "driver/nic_events.h"
 #include "driver/process.h"
 #include "driver/process_nics.h"
 #include "driver/store.h"
@@ -63,8 +64,6 @@ take_run_state(Domain *domain, gboolean running, const char *status)
         driver_defer(domain->driver, work, domain_ref(domain), (GDestroyNotify) domain_unref);
 }
 
-static void rejoin_later(Rejoin *rejoin);
-
 // Locked: whether there is a run of it that lacks a monitor.
 static gboolean
 lacks_monitor(const Rejoin *rejoin)
@@ -78,7 +77,7 @@ lacks_monitor(const Rejoin *rejoin)
 
 // On a worker; keeps `data` for the next try or frees it.
 static void
-rejoin(Driver *driver G_GNUC_UNUSED, gpointer data)
+rejoin_again(Driver *driver, gpointer data)
 {
     Rejoin *rejoin = data;
     Domain *domain = rejoin->domain;
@@ -109,28 +108,13 @@ rejoin(Driver *driver G_GNUC_UNUSED, gpointer data)
         g_debug("domain '%s': its monitor is tried again: %s", domain->name,
                 error ? error->message : "it was lost again");
         rejoin->wait_ms = MIN(rejoin->wait_ms * 2, LAST_WAIT_MS);
-        rejoin_later(rejoin);
+        driver_defer_later(driver, rejoin->wait_ms, rejoin_again, rejoin, NULL);
         return;
     }
     // Not wanted by its run: closed without a word.
     if (qmp)
         qmp_close(qmp);
     rejoin_free(rejoin);
-}
-
-static gboolean
-wait_over(gpointer data)
-{
-    driver_defer(((Rejoin *) data)->domain->driver, rejoin, data, NULL);
-    return G_SOURCE_REMOVE;
-}
-
-static void
-rejoin_later(Rejoin *rejoin)
-{
-    g_autoptr(GSource) timer = g_timeout_source_new(rejoin->wait_ms);
-    g_source_set_callback(timer, wait_over, rejoin, NULL);
-    g_source_attach(timer, rejoin->domain->driver->emulator);
 }
 
 // Locked.
@@ -140,7 +124,7 @@ begin_rejoin(Domain *domain)
     Rejoin *rejoin = g_new0(Rejoin, 1);
     *rejoin =
         (Rejoin){.domain = domain_ref(domain), .generation = domain->generation, .wait_ms = FIRST_WAIT_MS};
-    rejoin_later(rejoin);
+    driver_defer_later(domain->driver, rejoin->wait_ms, rejoin_again, rejoin, NULL);
 }
 
 void
@@ -204,5 +188,6 @@ process_reconnect(Domain *domain, GError **error)
         begin_rejoin(domain);
     }
     nics_attach(domain);
+    nic_events_await_segment(domain);
     return process_watch(domain, error);
 }

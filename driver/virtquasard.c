@@ -90,6 +90,20 @@ apply_user(Driver *driver, GError **error)
     return driver_set_user(driver, user, group, error);
 }
 
+static gboolean
+apply_capture(Driver *driver, GError **error)
+{
+    const char *kind = "packet";
+
+    if (!config_string(driver->config, "nic_capture", &kind, error))
+        return FALSE;
+    driver->pcap = g_str_equal(kind, "pcap");
+    if (driver->pcap || g_str_equal(kind, "packet"))
+        return TRUE;
+    return quasar_set_error(error, VIR_ERR_CONF_SYNTAX,
+                            "nic_capture is '%s': \"packet\" and \"pcap\" are known", kind);
+}
+
 // What we show to the hosts that we connect to; without it guests can come but not go.
 static gboolean
 load_client_credentials(Driver *driver, const char *ca, const char *crl, GError **error)
@@ -130,7 +144,8 @@ static gboolean
 set_up(Driver *driver, const Arguments *arguments, GError **error)
 {
     driver->config = load_config(arguments, error);
-    if (!driver->config || !apply_user(driver, error) || !driver_init(driver, NULL, error))
+    if (!driver->config || !apply_user(driver, error) || !apply_capture(driver, error) ||
+        !driver_init(driver, NULL, error))
         return FALSE;
 
     g_autofree char *networks = g_build_filename(driver->definition_dir, "networks", NULL);

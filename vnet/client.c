@@ -160,7 +160,7 @@ static gboolean
 launch(const VnetSpec *spec, int ready, int log, GError **error)
 {
     g_autofree char *program = program_path();
-    const char *argv[20] = {program,
+    const char *argv[24] = {program,
                             "--nic",
                             spec->nic,
                             "--mac",
@@ -180,6 +180,10 @@ launch(const VnetSpec *spec, int ready, int log, GError **error)
     }
     if (spec->offload)
         argv[n++] = "--offload";
+    if (spec->pcap) {
+        argv[n++] = "--capture";
+        argv[n++] = "pcap";
+    }
     g_autofree char *emulator = g_strdup_printf("%d", (int) spec->emulator);
     if (spec->vhost_path && spec->emulator > 0) {
         argv[n++] = "--emulator";

@@ -22,6 +22,7 @@ typedef struct {
     const char *vhost_path;  // Unix socket that vnet creates for QEMU (-netdev vhost-user): start vnet before
                              // it Neither: the guest is away, and this is its home anchor, whose link is down
     gboolean offload;        // with vhost_path: the NIC's feature set is offload, not portable; else FALSE
+    gboolean pcap;           // capture by libpcap (vnet/capture.h)
     pid_t emulator; // with vhost_path: QEMU's process when it runs already; vnet ends with it. 0: it does not
     const char *control_path; // Unix socket that vnet creates (mode 0600); a stale one is removed
     const char *user;     // the user it becomes once everything is open; NULL: stays who it is (tests only)

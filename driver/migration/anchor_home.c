@@ -67,6 +67,7 @@ spawn(const Anchor *anchor, GError **error)
     const VnetSpec spec = {.name = record->name,
                            .nic = record->device,
                            .mac = record->mac,
+                           .pcap = driver->pcap,
                            .control_path = control,
                            .user = driver->emulator_user,
                            .log_path = log};

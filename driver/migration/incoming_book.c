@@ -139,7 +139,9 @@ incoming_book(Incoming *incoming)
     if (due && !incoming->crashed) {
         anchor_away_arrived(incoming->domain);
         move_nics_mend(incoming->domain);
+        domain_lock(incoming->domain);
         nic_events_await_segment(incoming->domain);
+        domain_unlock(incoming->domain);
     } else if (due) {
         anchor_away_end(incoming->driver, incoming->uuid);
     }

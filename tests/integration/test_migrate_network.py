@@ -153,6 +153,30 @@ def test_no_frame_is_lost_by_the_stream(stream_world, pinger):
     assert "<driver name='vhost'" not in shown
 
 
+@pytest.fixture
+def pcap_world(world):
+    """A guest whose frames libpcap captures, on both hosts."""
+    paths = [world.lab.path(host, 'etc/libvirt/quasar.conf') for host in world.lab.hosts]
+    for path in paths:
+        with open(path, 'w') as file:
+            file.write('nic_capture = "pcap"\n')
+    world.reset()
+    yield world
+    for path in paths:
+        os.unlink(path)
+    world.spoilt = True
+
+
+def test_no_frame_is_lost_by_libpcap(pcap_world, pinger):
+    def moves():
+        for _ in range(2):
+            pcap_world.move()
+            pid, = pcap_world.lab.processes(pcap_world.source, 'quasar-vnet')
+            with open('/proc/%d/cmdline' % pid) as file:
+                assert '--capture\0pcap\0' in file.read()
+    assert_nothing_lost(pcap_world, pinger, 'libpcap', moves)
+
+
 def test_no_frame_of_a_flood_is_lost(world):
     """What the guest has no buffers for waits in quasar-vnet, which takes it along."""
     world.wait_booted()
@@ -209,12 +233,21 @@ def test_switch_that_does_not_learn(world, pinger, request):
         world.move()
         lab_library.wait_for('the news', lambda: monitor.told('detour'))
         assert 'its segment does not bring its frames here' in world.lab.virsh(target, 'dominfo', 'web').stdout
+
+    def learns():
         teach_switch(world.lab, Flood.GUEST_MAC, target, 'dynamic')
         lab_library.wait_for('the news', lambda: monitor.told('direct'), 30)
         assert 'does not bring' not in world.lab.virsh(target, 'dominfo', 'web').stdout
     try:
         with pings(world, pinger) as figures:
             moves()
+            # The host's daemon finds out again when it starts anew.
+            monitor.stop()
+            world.kill(target, 'virtquasard')
+            world.start_daemon(target)
+            monitor = Monitor(world.lab, '--event', 'QUASAR_NETWORK', host=target)
+            lab_library.wait_for('the news', lambda: monitor.told('detour'))
+            learns()
     finally:
         monitor.stop()
     assert figures['sent'] and figures['lost'] == 0

@@ -139,7 +139,7 @@ static void
 test_installed_files(void **state)
 {
     check_installed_file("virtquasard.conf", 18);
-    check_installed_file("quasar.conf", 3);
+    check_installed_file("quasar.conf", 4);
 }
 
 int
