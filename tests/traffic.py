@@ -24,7 +24,7 @@ WORDS = {'ping': 'pings to the guest', 'ping-back': 'pings from the guest', 'udp
 FRAMES = FLOWS[:4]
 HEARD = ('ping', 'udp-in')  # what the client hears all the time, and ...
 HEARD_BESIDES = ('download',)  # what it hears again and again
-MOST_SILENCES = 32768  # ACCOUNT_SILENCES of tests/lab/account.h
+MOST_SILENCES = 65536  # ACCOUNT_SILENCES of tests/lab/account.h
 # Of /proc/net/netstat and snmp; what ends in a client's or guest's own queues is not the network's fault.
 COUNTERS = ('TcpExt.TCPTimeouts', 'Tcp.RetransSegs', 'Udp.RcvbufErrors', 'Icmp.OutErrors')
 
@@ -140,7 +140,8 @@ class Traffic:
                 command = [self.program, flow, lab_library.GUEST_ADDRESS, PORT] + self.arguments[flow]
             # A pipe has no room for all that is told at the end of a long run.
             self.said[flow] = tempfile.TemporaryFile('w+')
-            # The client is another machine: what measures does not wait for a processor of the hosts'.
+            # The client is another machine: what measures does not wait for a processor of the hosts', nor for
+            # quasar-vnet, whose priority in a move is 1.
             self.processes[flow] = self.lab.popen(self.client, 'chrt', '-r', '2', *map(str, command), stdout=self.said[flow],
                                                   stderr=subprocess.STDOUT, universal_newlines=True)
         return self

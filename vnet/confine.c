@@ -39,8 +39,9 @@ change_user(const char *user, GError **error)
 gboolean
 confine_privileges(const char *user, gboolean scheduled, GError **error)
 {
+    const gboolean keep = scheduled && capng_have_capability(CAPNG_PERMITTED, CAP_SYS_NICE);
     capng_clear(CAPNG_SELECT_BOTH);
-    if (scheduled && capng_update(CAPNG_ADD, CAPNG_EFFECTIVE | CAPNG_PERMITTED, CAP_SYS_NICE) != 0) {
+    if (keep && capng_update(CAPNG_ADD, CAPNG_EFFECTIVE | CAPNG_PERMITTED, CAP_SYS_NICE) != 0) {
         quasar_set_error(error, VIR_ERR_OPERATION_FAILED, "cannot keep the capability CAP_SYS_NICE");
         return FALSE;
     }
@@ -112,7 +113,7 @@ confine_privileges(const char *user, gboolean scheduled, GError **error)
     ALLOW(statx)                                                                                             \
     ALLOW(socket)
 
-// Its own precedence only (latency.h), of the two kinds that it has.
+// Its own scheduling only (latency.h), of the two kinds that it has; which priority, a filter cannot see.
 static int
 allow_scheduling(scmp_filter_ctx filter)
 {
@@ -120,7 +121,8 @@ allow_scheduling(scmp_filter_ctx filter)
     int result = 0;
     for (gsize i = 0; result == 0 && i < G_N_ELEMENTS(policies); i++)
         result = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(sched_setscheduler), 2,
-                                  SCMP_A0(SCMP_CMP_EQ, 0), SCMP_A1(SCMP_CMP_EQ, (scmp_datum_t) policies[i]));
+                                  SCMP_A0(SCMP_CMP_MASKED_EQ, UINT32_MAX, 0),
+                                  SCMP_A1(SCMP_CMP_MASKED_EQ, UINT32_MAX, (scmp_datum_t) policies[i]));
     return result;
 }
 

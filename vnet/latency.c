@@ -1,22 +1,25 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// The precedence of a process: real-time while it needs little, otherwise among the processes of its group,
-// and that of its group.
+// The scheduling priority of this process: real-time in a move while it needs little, otherwise nice.
 #include "vnet/latency.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
-#define NICE      (-10)
-#define PRIORITY  1       // the lowest
-#define LINGER_US 2000000 // after a move: the guest catches up
-#define LOOK_US   20000   // from one look to the next, at least
-#define PART      2       // the process may need one such part of a processor
-#define LONGEST_S 1       // without a rest; a turn of the loop takes some ms at most
+#define NICE       (-10)
+#define PRIORITY   1                    // the lowest
+#define LINGER_US  G_USEC_PER_SEC       // after a move, when the guest catches up
+#define LOOK_US    20000                // from one look to the next, at least
+#define SHARE      2                    // it may need one of so many parts of a processor
+#define BARRED_US  (G_USEC_PER_SEC / 2) // if it needs more
+#define LONGEST_US (G_USEC_PER_SEC / 5) // without a rest
+
+static volatile sig_atomic_t worked_on;
 
 static gint64
 used_us(void)
@@ -27,18 +30,26 @@ used_us(void)
 }
 
 static gboolean
-set_priority(gboolean real_time)
+set_real_time(gboolean real_time)
 {
     const struct sched_param param = {.sched_priority = real_time ? PRIORITY : 0};
     return sched_setscheduler(0, real_time ? SCHED_RR : SCHED_OTHER, &param) == 0;
 }
 
-// What hangs does not keep it.
-static gboolean
-set_limit(void)
+// In a signal handler.
+static void
+work_on(int number G_GNUC_UNUSED)
 {
-    const struct rlimit longest = {LONGEST_S * G_USEC_PER_SEC, LONGEST_S * G_USEC_PER_SEC};
-    return setrlimit(RLIMIT_RTTIME, &longest) == 0;
+    worked_on = set_real_time(FALSE);
+}
+
+// The kernel counts from one rest to the next, and says so by a signal; it never ends the process.
+static gboolean
+limit_work(void)
+{
+    const struct sigaction action = {.sa_handler = work_on, .sa_flags = SA_RESTART};
+    const struct rlimit longest = {LONGEST_US, RLIM_INFINITY};
+    return sigaction(SIGXCPU, &action, NULL) == 0 && setrlimit(RLIMIT_RTTIME, &longest) == 0;
 }
 
 // Where the kernel makes a group of each session (sched(7), "The autogroup feature"), a process's own value
@@ -59,39 +70,45 @@ void
 latency_ask(Latency *latency)
 {
     const gboolean nice = setpriority(PRIO_PROCESS, 0, NICE) == 0 && ask_for_group();
-    latency->may = nice && set_limit() && set_priority(TRUE) && set_priority(FALSE);
-    if (!latency->may)
-        g_message("cannot have %s precedence on a busy host: %s", nice ? "all" : "any", g_strerror(errno));
+    latency->allowed = nice && limit_work() && set_real_time(TRUE) && set_real_time(FALSE);
+    if (!latency->allowed)
+        g_message("cannot have %s scheduling priority: %s", nice ? "a real-time" : "any", g_strerror(errno));
+}
+
+void
+latency_expect_move(Latency *latency, guint seconds)
+{
+    latency->wanted_until = g_get_monotonic_time() + (gint64) seconds * G_USEC_PER_SEC;
 }
 
 static void
 change(Latency *latency, gboolean real_time)
 {
-    if (real_time != latency->has && set_priority(real_time))
-        latency->has = real_time;
+    if (real_time != latency->real_time && set_real_time(real_time))
+        latency->real_time = real_time;
 }
 
-// Whether it has needed little since the last look.
-static gboolean
-is_deserved(Latency *latency, gint64 now)
+static void
+look(Latency *latency, gint64 now)
 {
     const gint64 used = used_us();
-    const gboolean deserved = (used - latency->used_us) * PART < now - latency->since;
-    latency->since = now;
+    if (worked_on || (used - latency->used_us) * SHARE >= now - latency->looked)
+        latency->barred_until = now + BARRED_US;
+    if (worked_on)
+        latency->real_time = worked_on = FALSE;
+    latency->looked = now;
     latency->used_us = used;
-    return deserved;
 }
 
 void
 latency_turn(Latency *latency, gboolean moves)
 {
     const gint64 now = g_get_monotonic_time();
-    if (!latency->may)
+    if (!latency->allowed)
         return;
     if (moves)
-        latency->until = now + LINGER_US;
-    if (now >= latency->until)
-        change(latency, FALSE);
-    else if (now - latency->since >= LOOK_US)
-        change(latency, is_deserved(latency, now));
+        latency->wanted_until = MAX(latency->wanted_until, now + LINGER_US);
+    if (worked_on || now - latency->looked >= LOOK_US)
+        look(latency, now);
+    change(latency, now < latency->wanted_until && now >= latency->barred_until);
 }

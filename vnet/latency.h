@@ -1,32 +1,37 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// How soon this process runs when a frame wakes it on a host whose processors are busy.
+// The scheduling priority of this process: how soon it runs when a frame wakes it on a busy host.
 //
 // A guest hears nothing while this process waits for its turn behind others, and it needs little of a
 // processor for little at a time. So it precedes them (nice, as Open vSwitch's daemon does).
 //
 // That is a share of a processor, not a time: while a guest moves and its memory is copied, this process was
 // seen to wait for 100 ms all the same. So in a move it has the lowest real-time priority (sched(7),
-// SCHED_RR), as long as it does need little: flooded by a guest or a segment it is an ordinary process again,
-// and the host's other work goes on. One that hangs is ended by the kernel (RLIMIT_RTTIME). At other times
-// the scheduler does better without: it wakes a real-time process where it ran last, and to wake another
-// processor can take longer than all that is to be done.
+// SCHED_RR), as long as it does need little: flooded by a guest or a segment it is an ordinary process again
+// for a while, and so it is if it works on and on without coming to the end of a turn; the host's other work
+// goes on. At other times the scheduler does better without: it wakes a real-time process where it ran last,
+// and to wake another processor can take longer than all that is to be done.
 #pragma once
 
 #include <glib.h>
 
+// Times in us, of the monotonic clock.
 typedef struct {
-    gboolean may;   // have that priority
-    gboolean has;   // it
-    gint64 until;   // us of the monotonic clock, until when it is wanted
-    gint64 since;   // ... when it was last looked at whether it is deserved
-    gint64 used_us; // of a processor, until then
+    gboolean allowed;    // to have the real-time priority
+    gboolean real_time;  // it has it
+    gint64 wanted_until; // a move is expected or under way, or was a short time ago
+    gint64 barred_until; // it has needed too much
+    gint64 looked;       // when that was looked at last
+    gint64 used_us;      // of a processor, until then
 } Latency;
 
-// Asks the kernel, once and before privileges are given up. Needs CAP_SYS_NICE, then and, when it `may` have
-// that priority, for good (confine.h): RLIMIT_RTPRIO would do instead, but not where containers run without
-// CAP_SYS_RESOURCE. Without it nothing changes, which is logged.
+// Asks the kernel, once and before privileges are given up. Needs CAP_SYS_NICE, then and, when the real-time
+// priority is `allowed`, for good (confine.h): RLIMIT_RTPRIO would do instead, but cannot be raised in
+// containers without CAP_SYS_RESOURCE. Without it nothing changes, which is logged.
 void latency_ask(Latency *latency);
 
-// At the end of each turn of the loop. `moves`: now, and for a while when it no longer does, the priority is
-// wanted.
+// A move has been announced and may come within this time, for all that the loop knows.
+void latency_expect_move(Latency *latency, guint seconds);
+
+// At the end of each turn of the loop. `moves`: the priority is wanted, and for a short time when that is
+// over; an idle process gives it up with its next turn.
 void latency_turn(Latency *latency, gboolean moves);

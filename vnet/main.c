@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // quasar-vnet: carries one guest NIC's frames between QEMU and the host's NIC, confined.
-// No privilege is left but that to change its own precedence.
+// No privilege is left but that to change its own scheduling.
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -27,6 +27,9 @@ enum {
 
 // How many captured frames are taken before others have their turn.
 #define READ_MAX 256u
+
+// How long after the announcement of a home-coming an anchor is ready for it.
+#define SHARE_MAX_S 600
 
 // Theory of operation: one thread, one poll(). What passes is forward.c's to decide; here are the loop, the
 // orders that come over the control socket, and the announcements.
@@ -166,6 +169,7 @@ carry_out(Vnet *vnet, ControlRequest *request, GError **error)
         break;
     case CONTROL_SHARE:
         switch_share(vnet->move);
+        latency_expect_move(&vnet->latency, SHARE_MAX_S);
         break;
     case CONTROL_PAIR:
     case CONTROL_RECEIVE:
@@ -313,7 +317,7 @@ start(Vnet *vnet, GError **error)
     if (options->stream_path && !vnet->port)
         return FALSE;
     latency_ask(&vnet->latency);
-    if (!confine_privileges(options->user, vnet->latency.may, error))
+    if (!confine_privileges(options->user, vnet->latency.allowed, error))
         return FALSE;
     // After that, so that the socket is that user's, who is also the emulator's.
     if (options->vhost_path)

@@ -71,8 +71,8 @@ switch_is_moving(const Switch *move)
     case SWITCH_ACTIVE:
         return move->peer && link_is_up(move->peer);
     case SWITCH_LEAVING:
-        // An anchor only when its guest is about to come home to its NIC.
-        return move->shared || !(move->anchor || move->stays);
+        // What stays behind, or between two others, is there for as long as the guest is away.
+        return !(move->anchor || move->stays || move->home);
     default:
         return FALSE;
     }

@@ -212,6 +212,11 @@ class Vnet:
         self.log.close()
 
 
+def has_real_time(places):
+    """Whether quasar-vnet can have a real-time priority."""
+    return places.exec('hostA', 'chrt', '-r', '1', 'true').returncode == 0
+
+
 def pair(source, target):
     """Gives two vnets the ends of one socket, as their daemons would; they know then where they are to each other."""
     ends = socket.socketpair()

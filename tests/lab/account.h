@@ -11,7 +11,7 @@
 
 enum {
     ACCOUNT_GAPS = 8,           // missing numbers, how many runs of them are told
-    ACCOUNT_SILENCES = 32768,   // that are told
+    ACCOUNT_SILENCES = 65536,   // that are told
     ACCOUNT_SILENCE_US = 10000, // from how long on
 };
 

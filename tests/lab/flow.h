@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// What is due at each tick, of all flows of a process by one thread: an emulated guest then wakes once for
-// all.
+// What is due at each tick, of all such flows of a process by one thread: an emulated guest then wakes once
+// for all.
 #pragma once
 
+#include <errno.h>
 #include <poll.h>
 #include <pthread.h>
 
@@ -13,18 +14,28 @@ enum { FLOW_CATCH_UP = 20 };
 typedef struct Flow Flow;
 
 struct Flow {
-    // On the ticking thread, which it must not keep. Of `ticks` that were missed only some are told: who has
-    // slept long is not to send it all at once.
-    void (*step)(Flow *flow, uint64_t ticks);
+    // On the ticking thread, which it must not keep waiting. Of `ticks` that were missed only some are told:
+    // who has slept long is not to send it all at once.
+    void (*step)(Flow *self, uint64_t ticks);
     Flow *next;
 };
 
 static struct {
     pthread_mutex_t lock;
     pthread_cond_t some;
-    Flow *flows; // those that run
+    Flow *first; // of those that run
     int ticks;   // there is a thread for them
-} flow = {.lock = PTHREAD_MUTEX_INITIALIZER, .some = PTHREAD_COND_INITIALIZER};
+} flows = {.lock = PTHREAD_MUTEX_INITIALIZER, .some = PTHREAD_COND_INITIALIZER};
+
+// With the lock. Ticks while there were no flows are nobody's.
+static inline void
+flow_await_some(int timer)
+{
+    while (!flows.first) {
+        pthread_cond_wait(&flows.some, &flows.lock);
+        ticks_wait(timer);
+    }
+}
 
 static inline void *
 flow_tick(void *timer)
@@ -32,12 +43,14 @@ flow_tick(void *timer)
     for (;;) {
         uint64_t ticks = ticks_wait(*(int *) timer);
 
-        pthread_mutex_lock(&flow.lock);
-        while (!flow.flows)
-            pthread_cond_wait(&flow.some, &flow.lock);
-        for (Flow *each = flow.flows; each; each = each->next)
+        pthread_mutex_lock(&flows.lock);
+        if (!flows.first) {
+            flow_await_some(*(int *) timer);
+            ticks = 1;
+        }
+        for (Flow *each = flows.first; each; each = each->next)
             each->step(each, ticks < FLOW_CATCH_UP ? ticks : FLOW_CATCH_UP);
-        pthread_mutex_unlock(&flow.lock);
+        pthread_mutex_unlock(&flows.lock);
     }
     return NULL;
 }
@@ -50,16 +63,18 @@ flow_begin(Flow *begun)
     pthread_t thread;
     int error = 0;
 
-    pthread_mutex_lock(&flow.lock);
-    if (!flow.ticks)
+    pthread_mutex_lock(&flows.lock);
+    if (!flows.ticks)
         error = (timer = ticks_open(1)) < 0 ? errno : pthread_create(&thread, NULL, flow_tick, &timer);
+    if (error && timer >= 0)
+        close(timer);
     if (!error) {
-        flow.ticks = 1;
-        begun->next = flow.flows;
-        flow.flows = begun;
-        pthread_cond_signal(&flow.some);
+        flows.ticks = 1;
+        begun->next = flows.first;
+        flows.first = begun;
+        pthread_cond_signal(&flows.some);
     }
-    pthread_mutex_unlock(&flow.lock);
+    pthread_mutex_unlock(&flows.lock);
     errno = error;
     return error ? -1 : 0;
 }
@@ -67,14 +82,14 @@ flow_begin(Flow *begun)
 static inline void
 flow_end(Flow *ended)
 {
-    pthread_mutex_lock(&flow.lock);
-    for (Flow **each = &flow.flows; *each; each = &(*each)->next) {
+    pthread_mutex_lock(&flows.lock);
+    for (Flow **each = &flows.first; *each; each = &(*each)->next) {
         if (*each == ended) {
             *each = ended->next;
             break;
         }
     }
-    pthread_mutex_unlock(&flow.lock);
+    pthread_mutex_unlock(&flows.lock);
 }
 
 // Until something can be read from `stop`; -1 with errno.

@@ -62,7 +62,7 @@ pings_send(int fd, const struct sockaddr_in *to, uint16_t id, uint64_t number)
     ping.header.un.echo.sequence = htons((uint16_t) number);
     ping.number = number;
     ping.header.checksum = pings_checksum(&ping, sizeof(ping));
-    return sendto(fd, &ping, sizeof(ping), 0, (const struct sockaddr *) to, sizeof(*to)) ==
+    return sendto(fd, &ping, sizeof(ping), MSG_DONTWAIT, (const struct sockaddr *) to, sizeof(*to)) ==
            (ssize_t) sizeof(ping);
 }
 

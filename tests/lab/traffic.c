@@ -180,7 +180,10 @@ take_bytes(int fd, int stop, FILE *out)
         bytes += (uint64_t) n;
     }
     fprintf(out, "bytes %" PRIu64 " wrong %" PRIu64 " longest %" PRId64 " ", bytes, wrong, silences.longest);
-    silences_tell(&silences, out);
+    if (serving)
+        fprintf(out, "\n"); // nobody asks the guest for them
+    else
+        silences_tell(&silences, out);
     fflush(out);
 }
 
@@ -205,14 +208,15 @@ typedef struct {
 } FramesOut;
 
 static void
-step_frames_out(Flow *flow, uint64_t ticks)
+step_frames_out(Flow *self, uint64_t ticks)
 {
-    FramesOut *out = (FramesOut *) flow;
+    FramesOut *out = (FramesOut *) self;
     unsigned char frame[FRAME] = {0};
 
     for (out->due += ticks * out->per_second; out->due >= 1000000 / TICK_US; out->due -= 1000000 / TICK_US) {
         memcpy(frame, &out->sent, sizeof(out->sent));
-        if (sendto(out->fd, frame, FRAME, 0, (struct sockaddr *) &out->to, sizeof(out->to)) == FRAME)
+        if (sendto(out->fd, frame, FRAME, MSG_DONTWAIT, (struct sockaddr *) &out->to, sizeof(out->to)) ==
+            FRAME)
             out->sent++;
     }
 }
@@ -282,9 +286,9 @@ typedef struct {
 } Pings;
 
 static void
-step_pings(Flow *flow, uint64_t ticks)
+step_pings(Flow *self, uint64_t ticks)
 {
-    Pings *pings = (Pings *) flow;
+    Pings *pings = (Pings *) self;
 
     pings->sent += (uint64_t) pings_send(pings->fd, &pings->to, pings->id, pings->sent);
     if ((pings->ticks += ticks) < TAKE_TICKS)
@@ -316,9 +320,9 @@ typedef struct {
 } FramesIn;
 
 static void
-step_frames_in(Flow *flow, uint64_t ticks)
+step_frames_in(Flow *self, uint64_t ticks)
 {
-    FramesIn *in = (FramesIn *) flow;
+    FramesIn *in = (FramesIn *) self;
 
     if ((in->ticks += ticks) < TAKE_TICKS)
         return;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// Precedence is given up by who works too much, and comes back.
+// A real-time priority is given up by who works too much, and comes back.
 #include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,75 +13,103 @@
 #include "vnet/latency.h"
 
 #define LOOK_US 20000 // latency.c
+#define LAST_S  20
 
-// Turns in which this process does nothing else, until the next look is due.
+// Turns in a move, with or without rests, until it has the priority, or has it no more.
 static void
-work(Latency *latency)
+turn_until(Latency *latency, gboolean real_time, gboolean rests)
 {
-    const gint64 since = latency->since;
-    while (latency->since == since)
-        latency_turn(latency, TRUE);
-}
-
-static void
-rest(Latency *latency)
-{
-    const gint64 since = latency->since;
-    while (latency->since == since) {
-        g_usleep(LOOK_US + 1);
+    const gint64 last = g_get_monotonic_time() + LAST_S * G_USEC_PER_SEC;
+    while (latency->real_time != real_time && g_get_monotonic_time() < last) {
+        if (rests)
+            g_usleep(LOOK_US + 1);
         latency_turn(latency, TRUE);
     }
+    assert_int_equal(latency->real_time, real_time);
+    assert_int_equal(sched_getscheduler(0), real_time ? SCHED_RR : SCHED_OTHER);
 }
 
 static void
-who_works_too_much_has_none_until_it_rests(void **state)
+ask(Latency *latency)
 {
-    Latency latency = {0};
-    latency_ask(&latency);
-    if (!latency.may)
+    latency_ask(latency);
+    if (!latency->allowed)
         skip(); // without CAP_SYS_NICE
     assert_int_equal(sched_getscheduler(0), SCHED_OTHER);
-    latency_turn(&latency, FALSE);
-    assert_int_equal(sched_getscheduler(0), SCHED_OTHER);
-    rest(&latency);
-    assert_int_equal(sched_getscheduler(0), SCHED_RR);
-    work(&latency);
-    assert_int_equal(sched_getscheduler(0), SCHED_OTHER);
     assert_true(getpriority(PRIO_PROCESS, 0) < 0);
-    rest(&latency);
-    assert_int_equal(sched_getscheduler(0), SCHED_RR);
-    latency.until = 0; // the move was long ago
+}
+
+static void
+it_is_had_in_a_move_only(void **state)
+{
+    Latency latency = {0};
+    ask(&latency);
     latency_turn(&latency, FALSE);
     assert_int_equal(sched_getscheduler(0), SCHED_OTHER);
-}
-
-static void
-a_turn_costs_no_look(void **state)
-{
-    const gint64 soon = g_get_monotonic_time() + G_USEC_PER_SEC;
-    Latency latency = {.may = TRUE, .has = TRUE, .since = soon, .until = soon};
-    const Latency before = latency;
+    turn_until(&latency, TRUE, TRUE);
+    latency.wanted_until = 0; // it was long ago
     latency_turn(&latency, FALSE);
-    assert_memory_equal(&latency, &before, sizeof(latency));
+    assert_int_equal(sched_getscheduler(0), SCHED_OTHER);
+    latency_expect_move(&latency, LAST_S);
+    latency_turn(&latency, FALSE);
+    assert_int_equal(sched_getscheduler(0), SCHED_RR);
+    latency.wanted_until = 0;
+    latency_turn(&latency, FALSE);
 }
 
 static void
-without_the_capability_nothing_changes(void **state)
+who_works_too_much_has_it_no_more_for_a_while(void **state)
+{
+    Latency latency = {0};
+    ask(&latency);
+    turn_until(&latency, TRUE, TRUE);
+    turn_until(&latency, FALSE, FALSE);
+    latency.barred_until = g_get_monotonic_time() + LAST_S * G_USEC_PER_SEC;
+    g_usleep(LOOK_US + 1);
+    latency_turn(&latency, TRUE);
+    assert_int_equal(sched_getscheduler(0), SCHED_OTHER);
+    latency.barred_until = 0;
+    turn_until(&latency, TRUE, TRUE);
+    latency.wanted_until = 0;
+    latency_turn(&latency, FALSE);
+}
+
+// Without a turn: the kernel's signal.
+static void
+who_works_on_and_on_has_it_no_more(void **state)
+{
+    Latency latency = {0};
+    ask(&latency);
+    turn_until(&latency, TRUE, TRUE);
+    const gint64 last = g_get_monotonic_time() + LAST_S * G_USEC_PER_SEC;
+    while (sched_getscheduler(0) == SCHED_RR && g_get_monotonic_time() < last)
+        ;
+    assert_int_equal(sched_getscheduler(0), SCHED_OTHER);
+    latency_turn(&latency, TRUE);
+    assert_false(latency.real_time);
+    assert_int_equal(sched_getscheduler(0), SCHED_OTHER);
+    latency.wanted_until = 0;
+    latency_turn(&latency, FALSE);
+}
+
+static void
+who_may_not_have_it_does_not_ask(void **state)
 {
     Latency latency = {0};
     const int policy = sched_getscheduler(0);
     latency_turn(&latency, TRUE);
     assert_int_equal(sched_getscheduler(0), policy);
-    assert_false(latency.has);
+    assert_false(latency.real_time);
 }
 
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(without_the_capability_nothing_changes),
-        cmocka_unit_test(a_turn_costs_no_look),
-        cmocka_unit_test(who_works_too_much_has_none_until_it_rests),
+        cmocka_unit_test(who_may_not_have_it_does_not_ask),
+        cmocka_unit_test(it_is_had_in_a_move_only),
+        cmocka_unit_test(who_works_too_much_has_it_no_more_for_a_while),
+        cmocka_unit_test(who_works_on_and_on_has_it_no_more),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

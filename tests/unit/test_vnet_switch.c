@@ -314,6 +314,7 @@ frames_arrive_in_order_and_once(void **state)
     assert_false(switch_injects(target->move));
     activate(target, TRUE);
     assert_string_equal(target->sent->str, "M");
+    assert_true(switch_is_moving(source->move) && switch_is_moving(target->move));
     // The guest is not there yet; D crosses the marker and is seen by both, E is seen by the destination
     // alone.
     capture_all(target, "Dd");
@@ -455,6 +456,7 @@ a_segment_that_has_not_learned_keeps_its_source(void **state)
     later += SWITCH_STRAY_MS * 1000;
     serve(source);
     assert_string_equal(switch_mode_name(source->move), "anchor");
+    assert_false(switch_is_moving(source->move));
     serve(target);
     assert_true(switch_has_strays(target->move));
     assert_false(switch_is_away(target->move)); // what it sends goes out there
@@ -715,6 +717,31 @@ a_guest_away_has_its_segment_at_home(void **state)
     assert_false(send_home(home, 'z')); // it is at home
 }
 
+static void
+a_move_ends_with_its_settlement_or_its_tunnel(void **state)
+{
+    g_autoptr(Host) home = new_host(&exact_ops);
+    g_autoptr(Host) failed = new_host(&exact_ops);
+    g_autoptr(Host) target = new_host(&exact_ops);
+    assert_false(switch_is_moving(home->move));
+    activate(home, FALSE);
+    assert_false(switch_is_moving(home->move));
+    pair_hosts(home, failed);
+    find_place(home, NULL, failed, FALSE);
+    assert_true(switch_is_moving(home->move) && switch_is_moving(failed->move));
+    g_clear_pointer(&failed->move, switch_free);
+    serve(home);
+    assert_false(switch_is_moving(home->move));
+    switch_hold(home->move);
+    assert_true(switch_is_moving(home->move));
+    home->ready = FALSE;
+    move_away(home, NULL, target);
+    serve(target);
+    // From now on for as long as the guest is away.
+    assert_int_equal(switch_mode(target->move), SWITCH_ACTIVE);
+    assert_false(switch_is_moving(home->move) || switch_is_moving(target->move));
+}
+
 // Two tunnels' ends between a guest's vnet and its anchor.
 static void
 relink(Host *home, Host *guest)
@@ -966,6 +993,7 @@ main(void)
         cmocka_unit_test(a_guest_that_moves_on_before_it_has_settled_gets_its_frames),
         cmocka_unit_test(frames_captured_after_their_twins_are_left_out),
         cmocka_unit_test(a_guest_away_has_its_segment_at_home),
+        cmocka_unit_test(a_move_ends_with_its_settlement_or_its_tunnel),
         cmocka_unit_test(a_guest_that_moves_on_leaves_nothing_between),
         cmocka_unit_test(a_guest_that_comes_home_is_at_home),
         cmocka_unit_test(a_link_outlives_its_tunnels),
