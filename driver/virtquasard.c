@@ -101,7 +101,7 @@ apply_capture(Driver *driver, GError **error)
     if (driver->pcap || g_str_equal(kind, "packet"))
         return TRUE;
     return quasar_set_error(error, VIR_ERR_CONF_SYNTAX,
-                            "nic_capture is '%s': \"packet\" and \"pcap\" are known", kind);
+                            "nic_capture must be \"packet\" or \"pcap\", not \"%s\"", kind);
 }
 
 // What we show to the hosts that we connect to; without it guests can come but not go.

@@ -9,6 +9,7 @@
 #include <sched.h>
 #include <seccomp.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/error.h"
@@ -113,12 +114,15 @@ confine_privileges(const char *user, gboolean scheduled, GError **error)
     ALLOW(statx)                                                                                             \
     ALLOW(socket)
 
-// Its own scheduling only (latency.h), of the two kinds that it has; which priority, a filter cannot see.
+// Its own scheduling only (latency.h), of the two kinds that it has; which priority, a filter cannot see. And
+// its bound.
 static int
 allow_scheduling(scmp_filter_ctx filter)
 {
     static const int policies[] = {SCHED_OTHER, SCHED_RR};
-    int result = 0;
+    int result = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(prlimit64), 2,
+                                  SCMP_A0(SCMP_CMP_MASKED_EQ, UINT32_MAX, 0),
+                                  SCMP_A1(SCMP_CMP_MASKED_EQ, UINT32_MAX, RLIMIT_RTTIME));
     for (gsize i = 0; result == 0 && i < G_N_ELEMENTS(policies); i++)
         result = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(sched_setscheduler), 2,
                                   SCMP_A0(SCMP_CMP_MASKED_EQ, UINT32_MAX, 0),

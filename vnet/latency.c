@@ -40,16 +40,25 @@ set_real_time(gboolean real_time)
 static void
 work_on(int number G_GNUC_UNUSED)
 {
+    const int before = errno;
     worked_on = set_real_time(FALSE);
+    errno = before;
 }
 
-// The kernel counts from one rest to the next, and says so by a signal; it never ends the process.
+// The kernel counts from one rest to the next. It never ends the process but sends a signal, and allows
+// another second each time it has.
 static gboolean
 limit_work(void)
 {
-    const struct sigaction action = {.sa_handler = work_on, .sa_flags = SA_RESTART};
     const struct rlimit longest = {LONGEST_US, RLIM_INFINITY};
-    return sigaction(SIGXCPU, &action, NULL) == 0 && setrlimit(RLIMIT_RTTIME, &longest) == 0;
+    return setrlimit(RLIMIT_RTTIME, &longest) == 0;
+}
+
+static gboolean
+handle_limit(void)
+{
+    const struct sigaction action = {.sa_handler = work_on, .sa_flags = SA_RESTART};
+    return sigaction(SIGXCPU, &action, NULL) == 0 && limit_work();
 }
 
 // Where the kernel makes a group of each session (sched(7), "The autogroup feature"), a process's own value
@@ -70,7 +79,7 @@ void
 latency_ask(Latency *latency)
 {
     const gboolean nice = setpriority(PRIO_PROCESS, 0, NICE) == 0 && ask_for_group();
-    latency->allowed = nice && limit_work() && set_real_time(TRUE) && set_real_time(FALSE);
+    latency->allowed = nice && handle_limit() && set_real_time(TRUE) && set_real_time(FALSE);
     if (!latency->allowed)
         g_message("cannot have %s scheduling priority: %s", nice ? "a real-time" : "any", g_strerror(errno));
 }
@@ -94,8 +103,10 @@ look(Latency *latency, gint64 now)
     const gint64 used = used_us();
     if (worked_on || (used - latency->used_us) * SHARE >= now - latency->looked)
         latency->barred_until = now + BARRED_US;
-    if (worked_on)
+    if (worked_on) {
         latency->real_time = worked_on = FALSE;
+        limit_work();
+    }
     latency->looked = now;
     latency->used_us = used;
 }

@@ -169,7 +169,8 @@ carry_out(Vnet *vnet, ControlRequest *request, GError **error)
         break;
     case CONTROL_SHARE:
         switch_share(vnet->move);
-        latency_expect_move(&vnet->latency, SHARE_MAX_S);
+        if (switch_mode(vnet->move) == SWITCH_LEAVING) // the anchor; the other one is arriving
+            latency_expect_move(&vnet->latency, SHARE_MAX_S);
         break;
     case CONTROL_PAIR:
     case CONTROL_RECEIVE:

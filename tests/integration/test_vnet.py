@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import struct
 import subprocess
@@ -220,6 +221,18 @@ def test_it_comes_before_those_that_work(setting):
     if os.path.exists(group):
         with open(group) as file:
             assert file.read().split()[-2:] == ['nice', '-10']
+
+
+def test_the_bound_on_its_work_does_not_end_it(setting):
+    """The kernel's word that it has worked long without a rest, which it would get in a move."""
+    vnet = setting.start()
+    if not support.has_real_time(setting.places):
+        pytest.skip('no real-time priority is to be had here')
+    pid, = setting.places.processes('hostA', 'quasar-vnet')
+    for _ in range(2):
+        os.kill(pid, signal.SIGXCPU)
+        assert setting.passes_to_guest() == setting.passes_from_guest() == []
+    assert vnet.status()['mode'] == 'active'
 
 
 def test_without_precedence_it_works_all_the_same(setting):
