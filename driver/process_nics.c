@@ -164,7 +164,8 @@ run_goes_on(const Nic *nic)
            nic->index < domain->vnets->len && emulator_is_alive(&process);
 }
 
-// Locked; takes the client.
+// Locked; takes the client. It announces the guest as if it had arrived: the former one may have ended before
+// it could, or the NIC may be another, and frames wait until the emulator's end is there.
 static gboolean
 install(Nic *nic, VnetClient *client, GError **error)
 {
@@ -176,7 +177,7 @@ install(Nic *nic, VnetClient *client, GError **error)
     gboolean passes = !unplugged && !domain->incoming && domain_may_run(domain, NULL);
     g_autofree char *home = domain_nic_home(domain, nic->index);
     if ((home && !vnet_client_away(own, error)) ||
-        (passes && !vnet_client_activate(own, FALSE, NULL, error))) {
+        (passes && !vnet_client_activate(own, TRUE, NULL, error))) {
         vnet_client_quit(own, NULL);
         return FALSE;
     }
