@@ -256,5 +256,6 @@ def test_switch_that_does_not_learn(world, pinger, request):
         teach_switch(world.lab, Flood.GUEST_MAC, target, 'dynamic')
         lab_library.wait_for('the news', lambda: monitor.told('direct'), 30)
         assert not takes_detour()
+    monitor.stop()
     assert moved['sent'] and learned['sent'] and moved['lost'] == learned['lost'] == 0
     world.assert_runs(target)
