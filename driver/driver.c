@@ -137,10 +137,10 @@ emulator_thread(gpointer data)
 }
 
 static void
-run_deferred(gpointer data, gpointer opaque)
+run_deferred(gpointer data, gpointer unused G_GNUC_UNUSED)
 {
     Deferred *deferred = data;
-    deferred->work(opaque, deferred->data);
+    deferred->work(deferred->driver, deferred->data);
     if (deferred->free_data)
         deferred->free_data(deferred->data);
     g_free(deferred);
@@ -155,7 +155,7 @@ driver_init(Driver *driver, GMainContext *main, GError **error)
     driver->main = g_main_context_ref(main ? main : g_main_context_default());
     driver->events = event_bus_new();
     driver->domains = domain_list_new();
-    driver->workers = g_thread_pool_new(run_deferred, driver, DEFERRED_THREADS, FALSE, NULL);
+    driver->workers = g_thread_pool_new(run_deferred, NULL, DEFERRED_THREADS, FALSE, NULL);
     driver->emulator = g_main_context_new();
     driver->emulator_loop = g_main_loop_new(driver->emulator, FALSE);
     driver->emulator_thread = g_thread_new("emulator", emulator_thread, driver);
@@ -208,13 +208,13 @@ driver_free(Driver *driver)
 static Deferred *
 deferred_new(Driver *driver, DriverWork work, gpointer data, GDestroyNotify free_data)
 {
-    Deferred *deferred = g_new0(Deferred, 1);
+    Deferred *deferred = g_new(Deferred, 1);
     *deferred = (Deferred){.driver = driver, .work = work, .data = data, .free_data = free_data};
     return deferred;
 }
 
 static gboolean
-is_time(gpointer data)
+give_to_worker(gpointer data)
 {
     Deferred *deferred = data;
     g_thread_pool_push(deferred->driver->workers, deferred, NULL);
@@ -224,13 +224,13 @@ is_time(gpointer data)
 void
 driver_defer(Driver *driver, DriverWork work, gpointer data, GDestroyNotify free_data)
 {
-    is_time(deferred_new(driver, work, data, free_data));
+    give_to_worker(deferred_new(driver, work, data, free_data));
 }
 
 void
 driver_defer_later(Driver *driver, guint wait_ms, DriverWork work, gpointer data, GDestroyNotify free_data)
 {
     g_autoptr(GSource) timer = g_timeout_source_new(wait_ms);
-    g_source_set_callback(timer, is_time, deferred_new(driver, work, data, free_data), NULL);
+    g_source_set_callback(timer, give_to_worker, deferred_new(driver, work, data, free_data), NULL);
     g_source_attach(timer, driver->emulator);
 }

@@ -11,13 +11,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#define NICE       (-10)
-#define PRIORITY   1                    // the lowest
-#define LINGER_US  G_USEC_PER_SEC       // after a move, when the guest catches up
-#define LOOK_US    20000                // from one look to the next, at least
-#define SHARE      2                    // it may need one of so many parts of a processor
-#define BARRED_US  (G_USEC_PER_SEC / 2) // if it needs more
-#define LONGEST_US (G_USEC_PER_SEC / 5) // without a rest
+#define NICE      (-10)
+#define PRIORITY  1                    // the lowest
+#define LINGER_US G_USEC_PER_SEC       // after a move, when the guest catches up
+#define SHARE     2                    // it may need one of so many parts of a processor
+#define BARRED_US (G_USEC_PER_SEC / 2) // if it needs more
 
 static volatile sig_atomic_t worked_on;
 
@@ -50,7 +48,7 @@ work_on(int number G_GNUC_UNUSED)
 static gboolean
 limit_work(void)
 {
-    const struct rlimit longest = {LONGEST_US, RLIM_INFINITY};
+    const struct rlimit longest = {LATENCY_LONGEST_US, RLIM_INFINITY};
     return setrlimit(RLIMIT_RTTIME, &longest) == 0;
 }
 
@@ -119,7 +117,7 @@ latency_turn(Latency *latency, gboolean moves)
         return;
     if (moves)
         latency->wanted_until = MAX(latency->wanted_until, now + LINGER_US);
-    if (worked_on || now - latency->looked >= LOOK_US)
+    if (worked_on || now - latency->looked >= LATENCY_LOOK_US)
         look(latency, now);
     change(latency, now < latency->wanted_until && now >= latency->barred_until);
 }

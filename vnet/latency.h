@@ -2,17 +2,20 @@
 // The scheduling priority of this process: how soon it runs when a frame wakes it on a busy host.
 //
 // A guest hears nothing while this process waits for its turn behind others, and it needs little of a
-// processor for little at a time. So it precedes them (nice, as Open vSwitch's daemon does).
+// processor for little at a time. So it precedes them (nice).
 //
 // That is a share of a processor, not a time: while a guest moves and its memory is copied, this process was
 // seen to wait for 100 ms all the same. So in a move it has the lowest real-time priority (sched(7),
 // SCHED_RR), as long as it does need little: flooded by a guest or a segment it is an ordinary process again
 // for a while, and so it is if it works on and on without coming to the end of a turn; the host's other work
-// goes on. At other times the scheduler does better without: it wakes a real-time process where it ran last,
-// and to wake another processor can take longer than all that is to be done.
+// goes on. At other times it is not known to need it: the scheduler wakes a real-time process where it ran
+// last, even if that processor sleeps and another one is awake.
 #pragma once
 
 #include <glib.h>
+
+#define LATENCY_LOOK_US    20000  // from one look at how much it works to the next, at least
+#define LATENCY_LONGEST_US 200000 // without a rest
 
 // Times in us, of the monotonic clock.
 typedef struct {

@@ -386,7 +386,8 @@ def test_sockets_are_as_configured(configured):
 
 
 @pytest.mark.parametrize('line', ['unix_sock_rw_perms = "rw"', 'unix_sock_group = "no-such-group"',
-                                  'tls_port = 123456', 'max_clients = -1', 'unix_sock_ro_perms = 777', 'nic_capture = "x"'])
+                                  'tls_port = 123456', 'max_clients = -1', 'unix_sock_ro_perms = 777',
+                                  'nic_capture = "x"'])
 def test_configuration_that_cannot_be_is_refused(configured, line):
     _, start = configured
     process = start(line + '\n')

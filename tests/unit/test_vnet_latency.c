@@ -13,9 +13,7 @@
 
 #include "vnet/latency.h"
 
-#define LOOK_US    20000  // latency.c
-#define LONGEST_US 200000 // ...
-#define LAST_S     20
+#define LAST_S 20
 
 // Turns in a move, with or without rests, until it has the priority, or has it no more.
 static void
@@ -24,7 +22,7 @@ turn_until(Latency *latency, gboolean real_time, gboolean rests)
     const gint64 last = g_get_monotonic_time() + LAST_S * G_USEC_PER_SEC;
     while (latency->real_time != real_time && g_get_monotonic_time() < last) {
         if (rests)
-            g_usleep(LOOK_US + 1);
+            g_usleep(LATENCY_LOOK_US + 1);
         latency_turn(latency, TRUE);
     }
     assert_int_equal(latency->real_time, real_time);
@@ -41,6 +39,15 @@ ask(Latency *latency)
     assert_true(getpriority(PRIO_PROCESS, 0) < 0);
 }
 
+// Long ago.
+static void
+end_move(Latency *latency)
+{
+    latency->wanted_until = 0;
+    latency_turn(latency, FALSE);
+    assert_int_equal(sched_getscheduler(0), SCHED_OTHER);
+}
+
 static void
 it_is_had_in_a_move_only(void **state)
 {
@@ -49,14 +56,11 @@ it_is_had_in_a_move_only(void **state)
     latency_turn(&latency, FALSE);
     assert_int_equal(sched_getscheduler(0), SCHED_OTHER);
     turn_until(&latency, TRUE, TRUE);
-    latency.wanted_until = 0; // it was long ago
-    latency_turn(&latency, FALSE);
-    assert_int_equal(sched_getscheduler(0), SCHED_OTHER);
+    end_move(&latency);
     latency_expect_move(&latency, LAST_S);
     latency_turn(&latency, FALSE);
     assert_int_equal(sched_getscheduler(0), SCHED_RR);
-    latency.wanted_until = 0;
-    latency_turn(&latency, FALSE);
+    end_move(&latency);
 }
 
 static void
@@ -67,13 +71,12 @@ who_works_too_much_has_it_no_more_for_a_while(void **state)
     turn_until(&latency, TRUE, TRUE);
     turn_until(&latency, FALSE, FALSE);
     latency.barred_until = g_get_monotonic_time() + LAST_S * G_USEC_PER_SEC;
-    g_usleep(LOOK_US + 1);
+    g_usleep(LATENCY_LOOK_US + 1);
     latency_turn(&latency, TRUE);
     assert_int_equal(sched_getscheduler(0), SCHED_OTHER);
     latency.barred_until = 0;
     turn_until(&latency, TRUE, TRUE);
-    latency.wanted_until = 0;
-    latency_turn(&latency, FALSE);
+    end_move(&latency);
 }
 
 // Without a turn: the kernel's signal.
@@ -93,9 +96,8 @@ who_works_on_and_on_has_it_no_more(void **state)
     // The kernel has allowed more next time; it is not to.
     struct rlimit limit;
     assert_return_code(getrlimit(RLIMIT_RTTIME, &limit), errno);
-    assert_int_equal(limit.rlim_cur, LONGEST_US);
-    latency.wanted_until = 0;
-    latency_turn(&latency, FALSE);
+    assert_int_equal(limit.rlim_cur, LATENCY_LONGEST_US);
+    end_move(&latency);
 }
 
 static void
