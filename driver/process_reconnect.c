@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "driver/lifecycle.h"
 #include "driver/nic_events.h"
+#include "driver/priority.h"
 #include "driver/process.h"
 #include "driver/process_nics.h"
 #include "driver/store.h"
@@ -168,6 +169,8 @@ process_reconnect(Domain *domain, GError **error)
     }
     domain->generation++;
     domain->destroying = domain->shutdown_seen = FALSE;
+    // Of a move that nobody has ended.
+    priority_set(process.pid, PRIORITY_USUAL);
     g_autoptr(GError) failure = NULL;
     g_autofree char *status = NULL;
     gboolean running;

@@ -9,21 +9,43 @@
 
 #include "driver/stats.h"
 
-// By the name that QEMU gives it (debug-threads).
+// Of the thread of a process, by the name that QEMU gives it (debug-threads): "CPU 0/KVM".
+static gboolean
+is_vcpu(pid_t pid, const char *tid, guint *vcpu)
+{
+    g_autofree char *file = g_strdup_printf("/proc/%d/task/%s/comm", pid, tid);
+    g_autofree char *comm = NULL;
+    return g_file_get_contents(file, &comm, NULL, NULL) && sscanf(comm, "CPU %u/", vcpu) == 1;
+}
+
+// Appends the threads of all vCPUs, or of one (pid_t).
+static GArray *
+find_threads(pid_t pid, gboolean all, guint wanted)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/task", pid);
+    g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
+    GArray *found = g_array_new(FALSE, FALSE, sizeof(pid_t));
+    const char *name;
+    guint vcpu;
+    while (dir && (name = g_dir_read_name(dir))) {
+        const pid_t tid = atoi(name);
+        if (is_vcpu(pid, name, &vcpu) && (all || vcpu == wanted))
+            g_array_append_val(found, tid);
+    }
+    return found;
+}
+
 int
 vcpu_thread(pid_t pid, guint vcpu)
 {
-    g_autofree char *path = g_strdup_printf("/proc/%d/task", pid);
-    g_autofree char *prefix = g_strdup_printf("CPU %u/", vcpu);
-    g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
-    const char *name;
-    while (dir && (name = g_dir_read_name(dir))) {
-        g_autofree char *file = g_strdup_printf("%s/%s/comm", path, name);
-        g_autofree char *comm = NULL;
-        if (g_file_get_contents(file, &comm, NULL, NULL) && g_str_has_prefix(comm, prefix))
-            return atoi(name);
-    }
-    return 0;
+    g_autoptr(GArray) found = find_threads(pid, FALSE, vcpu);
+    return found->len ? g_array_index(found, pid_t, 0) : 0;
+}
+
+GArray *
+vcpu_threads(pid_t pid)
+{
+    return find_threads(pid, TRUE, 0);
 }
 
 // The processor that a thread ran on last; -1: gone.

@@ -9,6 +9,10 @@
 // The thread of a vCPU; 0: there is none of its own.
 int vcpu_thread(pid_t pid, guint vcpu);
 
+// The threads of all vCPUs of an emulator (pid_t, in no order); empty: they have none of their own, or it is
+// gone.
+GArray *vcpu_threads(pid_t pid);
+
 // Of each vCPU of a running guest, at most `max` of them: number, state, time in ns, the host's processor
 // that it ran on last; beside it in *maps (caller frees; NULL with map_length 0) `map_length` bytes a vCPU, a
 // bit for each processor that it may run on. Returns an array of virVcpuInfo, or NULL:

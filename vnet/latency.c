@@ -3,16 +3,15 @@
 #include "vnet/latency.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
-#include <string.h>
 #include <sys/resource.h>
 #include <time.h>
-#include <unistd.h>
+
+#include "base/autogroup.h"
 
 #define NICE      (-10)
-#define PRIORITY  1                    // the lowest
+#define PRIORITY  2                    // one above the guest's own (driver/priority.h)
 #define LINGER_US G_USEC_PER_SEC       // after a move, when the guest catches up
 #define SHARE     2                    // it may need one of so many parts of a processor
 #define BARRED_US (G_USEC_PER_SEC / 2) // if it needs more
@@ -59,24 +58,10 @@ handle_limit(void)
     return sigaction(SIGXCPU, &action, NULL) == 0 && limit_work();
 }
 
-// Where the kernel makes a group of each session (sched(7), "The autogroup feature"), a process's own value
-// only counts within it. TRUE where it does not.
-static gboolean
-ask_for_group(void)
-{
-    g_autofree char *text = g_strdup_printf("%d", NICE);
-    int fd = open("/proc/self/autogroup", O_WRONLY | O_CLOEXEC);
-    if (fd < 0)
-        return errno == ENOENT;
-    const gboolean ok = write(fd, text, strlen(text)) >= 0;
-    close(fd);
-    return ok;
-}
-
 void
 latency_ask(Latency *latency)
 {
-    const gboolean nice = setpriority(PRIO_PROCESS, 0, NICE) == 0 && ask_for_group();
+    const gboolean nice = setpriority(PRIO_PROCESS, 0, NICE) == 0 && autogroup_set_nice(0, NICE);
     latency->allowed = nice && handle_limit() && set_real_time(TRUE) && set_real_time(FALSE);
     if (!latency->allowed)
         g_message("cannot have %s scheduling priority: %s", nice ? "a real-time" : "any", g_strerror(errno));

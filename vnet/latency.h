@@ -5,8 +5,8 @@
 // processor for little at a time. So it precedes them (nice).
 //
 // That is a share of a processor, not a time: while a guest moves and its memory is copied, this process was
-// seen to wait for 100 ms all the same. So in a move it has the lowest real-time priority (sched(7),
-// SCHED_RR), as long as it does need little: flooded by a guest or a segment it is an ordinary process again
+// seen to wait for 100 ms all the same. So in a move it has a real-time priority (sched(7), SCHED_RR), as
+// long as it does need little: flooded by a guest or a segment it is an ordinary process again
 // for a while, and so it is if it works on and on without coming to the end of a turn; the host's other work
 // goes on. At other times it is not known to need it: the scheduler wakes a real-time process where it ran
 // last, even if that processor sleeps and another one is awake.

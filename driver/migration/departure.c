@@ -15,6 +15,7 @@
 #include "driver/migration/disks.h"
 #include "driver/migration/moved.h"
 #include "driver/migration/nics.h"
+#include "driver/priority.h"
 #include "driver/process.h"
 #include "emulator/monitor.h"
 
@@ -202,6 +203,8 @@ departure_stay(Domain *domain)
     g_autoptr(Qmp) qmp = domain_qmp(domain, NULL);
     g_auto(GStrv) targets = disk_targets(domain);
     gboolean ended = !domain_is_active(domain);
+    if (!ended)
+        priority_set(domain->pid, PRIORITY_USUAL);
     domain_unlock(domain);
     if (ended) {
         g_autofree char *uuid = domain_uuid_format(domain->uuid);

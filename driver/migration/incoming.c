@@ -12,6 +12,7 @@
 #include "driver/migration/anchor_away.h"
 #include "driver/migration/departure.h"
 #include "driver/migration/nics.h"
+#include "driver/priority.h"
 #include "driver/process.h"
 #include "emulator/launch.h"
 #include "emulator/monitor.h"
@@ -315,6 +316,26 @@ paused_reason(Domain *domain)
     return state == VIR_DOMAIN_PAUSED && by_itself ? reason : VIR_DOMAIN_PAUSED_USER;
 }
 
+static void
+end_arrival(Driver *driver G_GNUC_UNUSED, gpointer data)
+{
+    Domain *domain = data;
+    domain_lock(domain);
+    // Its emulator may have ended, and another one begun.
+    if (domain_is_active(domain))
+        priority_set(domain->pid, PRIORITY_USUAL);
+    domain_unlock(domain);
+}
+
+// Locked: for a while the guest precedes all else.
+static void
+begin_arrival(Domain *domain)
+{
+    priority_set(domain->pid, PRIORITY_ARRIVING);
+    driver_defer_later(domain->driver, PRIORITY_ARRIVING_MS, end_arrival, domain_ref(domain),
+                       (GDestroyNotify) domain_unref);
+}
+
 static gboolean
 let_run(Incoming *incoming, const IncomingCommit *commit, gboolean started, GError **error)
 {
@@ -327,9 +348,10 @@ let_run(Incoming *incoming, const IncomingCommit *commit, gboolean started, GErr
     move_nics_arrive(domain, commit->addresses);
     domain_lock(domain);
     gboolean ok = TRUE;
-    if (run && !started)
+    if (run && !started) {
+        begin_arrival(domain);
         ok = process_continue(domain, VIR_DOMAIN_RUNNING_MIGRATED, error);
-    else if (!run)
+    } else if (!run)
         domain_set_state(domain, VIR_DOMAIN_PAUSED, reason);
     domain_unlock(domain);
     incoming->resumed_wall_us = g_get_real_time();

@@ -16,6 +16,7 @@
 #include "driver/migration/departure.h"
 #include "driver/migration/disks.h"
 #include "driver/migration/relay.h"
+#include "driver/priority.h"
 
 // Theory of operation: the stages run in this order, each only when the one before it has succeeded; a
 // failure before `released` closes the relays first (a frozen peer on direct sockets would hang QEMU's
@@ -125,9 +126,20 @@ start_mirror(Outgoing *out, const CookieDisk *disk, GError **error)
                                    error);
 }
 
+static void
+set_priority(Outgoing *out, Priority priority)
+{
+    domain_lock(out->domain);
+    const pid_t pid = out->domain->pid;
+    domain_unlock(out->domain);
+    if (pid > 0)
+        priority_set(pid, priority);
+}
+
 static gboolean
 stage_disks(Outgoing *out, GError **error)
 {
+    set_priority(out, PRIORITY_COPIED);
     const GPtrArray *disks = out->options->destination->disks;
     for (guint i = 0; i < disks->len; i++)
         if (!start_mirror(out, g_ptr_array_index(disks, i), error))
@@ -183,6 +195,8 @@ stage_memory(Outgoing *out, GError **error)
     if (!monitor_migrate(out->qmp, uri, error) || !fault_point("src-ram", error) ||
         !outgoing_stop_guest(out, deadline, error))
         return FALSE;
+    // All that works for the guest now is what moves it.
+    set_priority(out, PRIORITY_USUAL);
     return decide_run_state(out, error) && fault_point("src-stopped", error);
 }
 

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A guest moves between two hosts; the guest checks its own memory and disk."""
+import contextlib
 import os
 import shutil
+import threading
 
 import lab as lab_library
 import pytest
@@ -99,6 +101,78 @@ def test_answer_that_comes_late(world, aborted):
         errors = world.hear_end(client, 60)
         assert client.returncode == 0, errors
         world.assert_runs(world.destination)
+
+
+def priorities(pid):
+    """Of an emulator's vCPUs and its main thread, policy and nice value."""
+    found = {}
+    for tid in os.listdir('/proc/%d/task' % pid):
+        with contextlib.suppress(OSError), open('/proc/%d/task/%s/stat' % (pid, tid)) as file:
+            name, _, rest = file.read().rpartition(')')
+            name = 'main' if int(tid) == pid else name.partition('(')[2]
+            if name == 'main' or name.startswith('CPU '):
+                found[name.partition('/')[0]] = int(rest.split()[38]), int(rest.split()[16])
+    return found
+
+
+USUAL = {'main': (os.SCHED_OTHER, 0), 'CPU 0': (os.SCHED_OTHER, 0)}
+COPIED = {'main': (os.SCHED_OTHER, 0), 'CPU 0': (os.SCHED_OTHER, -10)}
+ARRIVING = {'main': (os.SCHED_RR, 0), 'CPU 0': (os.SCHED_RR, 0)}
+
+
+def assert_usual_again(world, host):
+    pid, = world.lab.processes(host, world.EMULATOR)
+    lab_library.wait_for('the usual priority', lambda: priorities(pid) == USUAL, 20)
+
+
+@pytest.mark.parametrize('end', ['abort', 'restart'])
+def test_guest_precedes_what_copies_it(world, end):
+    world.wait_booted()
+    pid, = world.lab.processes(world.source, world.EMULATOR)
+    assert priorities(pid) == USUAL
+    world.hold(world.source, 'src-ram')
+    client = world.migrate()
+    try:
+        world.wait_held(world.source, 'src-ram', client)
+        assert priorities(pid) == COPIED
+        if end == 'abort':
+            assert world.lab.virsh(world.source, 'domjobabort', 'web').returncode == 0
+        else:
+            world.kill(world.source, 'virtquasard')
+    finally:
+        world.let_go(world.source)
+    if end == 'restart':
+        world.start_daemon(world.source)
+    world.hear_end(client, 60)
+    assert client.returncode != 0
+    assert_usual_again(world, world.source)
+    world.wait_settled(20)
+    world.assert_runs(world.source)
+
+
+def test_guest_that_arrives_precedes_all(world):
+    """For a moment, which is waited for by a thread that precedes it."""
+    world.wait_booted()
+    seen, ended, destination = [], threading.Event(), world.destination
+
+    def look():
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(3))
+        pids = []
+        while not ended.wait(0.01):
+            pids = pids or world.lab.processes(destination, world.EMULATOR)
+            with contextlib.suppress(OSError):
+                seen.extend(map(priorities, pids))
+    looker = threading.Thread(target=look)
+    looker.start()
+    try:
+        said, _ = world.go()
+    finally:
+        ended.set()
+        looker.join()
+    assert ARRIVING in seen, said
+    assert_usual_again(world, world.source)
+    world.wait_settled(20)
+    world.assert_runs(world.source)
 
 
 def test_abort_comes_too_late(world):
