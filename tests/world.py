@@ -29,6 +29,7 @@ class World:
         self.spoilt = False  # by a test that passed
         self.nic = ''  # a <driver> for the next guest's NIC
         self.model = 'virtio'  # of that NIC
+        self.kind = None  # of that guest's kernel, where it needs another than its architecture's
         self.writers = 'quasar.memory=4:1000'  # how the next guest writes, besides what it writes to disk
 
     @property
@@ -90,7 +91,7 @@ class World:
             self.start_daemon(host)
 
     def definition(self, disk, blocks):
-        xml = self.lab.domain_xml(disk=disk, memory_mib=128, file_mib=8, arch=self.ARCH,
+        xml = self.lab.domain_xml(disk=disk, memory_mib=128, file_mib=8, arch=self.ARCH, kind=self.kind,
                                   options='%s quasar.disk=1048576:%d %s' % (self.writers, blocks, traffic.OPTION))
         xml = xml.replace('<model type="virtio"/>', '<model type="%s"/>' % self.model)
         return xml.replace('</interface>', self.nic + '</interface>')

@@ -133,13 +133,14 @@ def test_no_frame_is_lost(world, pinger, how):
     assert_nothing_lost(world, pinger, how, moves)
 
 
-@pytest.fixture(params=['virtio', 'vmxnet3'])
+@pytest.fixture(params=['virtio', 'vmxnet3', 'e1000'])
 def stream_world(world, request):
     """A guest whose NIC is the emulator's stream, as where vhost-user cannot be had."""
     world.nic, world.model = '<driver name="qemu"/>' if request.param == 'virtio' else '', request.param
+    world.kind = 'x86_64-drivers' if request.param == 'e1000' else None
     world.reset()
     yield world
-    world.nic, world.model = '', 'virtio'
+    world.nic, world.model, world.kind = '', 'virtio', None
     world.spoilt = True
 
 

@@ -428,12 +428,12 @@ class Lab:
         self.down()
 
     # The guest.
-    def guest_files(self, arch='x86_64'):
+    def guest_files(self, kind='x86_64'):
         """Makes the guest (or takes it from the cache), gives it to all hosts; paths as seen inside."""
-        result = subprocess.run([os.path.join(HERE, 'guest'), arch], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        result = subprocess.run([os.path.join(HERE, 'guest'), kind], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                 universal_newlines=True, check=False)
         if result.returncode == 3:
-            raise LabMissing('the packages of a guest of %s are not to be had' % arch)
+            raise LabMissing('the packages of a guest of %s are not to be had' % kind)
         if result.returncode != 0:
             raise LabError('the guest could not be made')
         inside = []
@@ -478,9 +478,10 @@ class Lab:
         os.chmod(path + '.new', 0o755)
         os.rename(path + '.new', path)
 
-    def domain_xml(self, name='web', memory_mib=256, disk=None, options='', file_mib=32, arch='x86_64'):
-        """The guest's XML, with the least that a user would write."""
-        kernel, initrd = self.guest_files(arch)
+    def domain_xml(self, name='web', memory_mib=256, disk=None, options='', file_mib=32, arch='x86_64',
+                   kind=None):
+        """The guest's XML, with the least that a user would write. `kind`: of its kernel, where not its architecture."""
+        kernel, initrd = self.guest_files(kind or arch)
         if self.topology.routed:
             options = 'quasar.gateway=%s quasar.ip6=%s/64 quasar.gateway6=%s %s' % (
                 Topology.gateway(1), self.topology.address6('guest'), Topology.gateway6(1), options)
