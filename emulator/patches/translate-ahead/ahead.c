@@ -24,6 +24,7 @@
 
 #define MAX_PAGES 8192          /* copies that are kept */
 #define MAX_BLOCKS (256 * 1024) /* that are queued; more come a last time */
+#define ROUND_PART 8            /* a round that finds less than one of so many is not followed by another at once */
 
 /* A page as it was translated. */
 typedef struct {
@@ -44,7 +45,7 @@ static struct {
     GArray *blocks;    /* QuasarBlock */
     guint next;        /* of `blocks`, that was not translated */
     guint cursor;      /* where the round through them is */
-    bool fruitful;     /* it has found some */
+    guint found;       /* in this round */
     GHashTable *pages; /* Page, by itself */
     ArchCPU *model;    /* the copy of the vCPU */
     Page *page;        /* of the block that is being translated */
@@ -163,21 +164,31 @@ static bool find_block(QuasarBlock *block)
             *block = *found;
             *found = g_array_index(ahead.blocks, QuasarBlock, ahead.next++);
             ahead.cursor++;
-            return ahead.fruitful = true;
+            ahead.found++;
+            return true;
         }
     }
     return false;
 }
 
-/* Takes the next block; false: there is none, or no time left. After a round without any, RAM has to come first. */
+/* With the lock. */
+static void begin_round(void)
+{
+    ahead.cursor = ahead.next;
+    ahead.found = 0;
+}
+
+/*
+ * Takes the next block; false: there is none, or no time left. After a round that found little RAM has to come first: the
+ * next part of the section, or the question whether there is more, begins another.
+ */
 static bool next_block(QuasarBlock *block)
 {
     RCU_READ_LOCK_GUARD();
     QEMU_LOCK_GUARD(&ahead.lock);
     ahead.working = !ahead.enough && find_block(block);
-    if (!ahead.working && ahead.fruitful && !ahead.enough) {
-        ahead.fruitful = false;
-        ahead.cursor = ahead.next;
+    if (!ahead.working && !ahead.enough && ahead.found * ROUND_PART > ahead.blocks->len - ahead.next) {
+        begin_round();
         ahead.working = find_block(block);
     }
     ahead.translating = ahead.working;
@@ -240,7 +251,7 @@ static void begin_work(void)
 {
     if (!ahead.enough && !ahead.working && ahead.next < ahead.blocks->len) {
         ahead.working = true;
-        ahead.cursor = ahead.next;
+        begin_round();
         async_run_on_cpu(first_cpu, work, RUN_ON_CPU_NULL);
     }
 }

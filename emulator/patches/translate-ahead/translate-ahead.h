@@ -27,8 +27,8 @@ void quasar_watch_end(void);
 void quasar_watch_jumps(CPUState *cpu);
 
 /*
- * What was noted since the last call, first what runs most; the caller frees the array. What is in the caches now
- * comes with the next.
+ * What was noted since the last call, first what runs most, and then some of what else has been translated of its pages; the
+ * caller frees the array. What is in the caches now comes with the next.
  */
 GArray *quasar_watch_take(void);
 

@@ -5,6 +5,9 @@
  * Nothing counts how often a block runs. But a jump to another page, and every return, goes through the vCPU's
  * jump cache, which is emptied with each change of address space; so what is in it then has run since the last
  * time. From there, links between blocks lead to those of the same page that are jumped to directly.
+ *
+ * What else has been translated of such a page ran here once, or in a move before: the guest may well come to it at the
+ * destination, where it has more to catch up with than here. It is told after the rest, as there is room.
  */
 #include "qemu/osdep.h"
 #include "qemu/lockable.h"
@@ -13,16 +16,21 @@
 #include "cpu.h"
 #include "hw/core/cpu.h"
 #include "exec/exec-all.h"
+#include "accel/tcg/internal.h"
 #include "accel/tcg/tb-jmp-cache.h"
 #include "quasar/translate-ahead.h"
+
+#define FILL_UP 2048 /* blocks that are told at once, if fewer were noted; about what a vCPU translates until the next time */
 
 bool quasar_watching;
 
 static struct {
     QemuMutex lock;
-    GHashTable *known; /* translation blocks that were met -> how often */
-    GArray *noted;     /* QuasarBlock, not taken yet */
-    GPtrArray *todo;   /* scratch: blocks whose links have not been followed */
+    GHashTable *known;  /* translation blocks that were met, or told -> how often */
+    GArray *noted;      /* QuasarBlock, not taken yet */
+    GHashTable *pages;  /* numbers of those that blocks were noted of; a set */
+    GArray *todo_pages; /* numbers of those of which not all has been told */
+    GPtrArray *todo;    /* scratch: blocks whose links have not been followed */
 } watch;
 
 static void __attribute__((constructor)) watch_init(void)
@@ -31,12 +39,12 @@ static void __attribute__((constructor)) watch_init(void)
 }
 
 /* Blocks that reach into a second page, or were made for one run only, are left to the destination's guest. */
-static void note(CPUState *cpu, TranslationBlock *block)
+static void note(GArray *noted, const CPUState *cpu, const TranslationBlock *block)
 {
     tb_page_addr_t address = tb_page_addr0(block);
 
     if (tb_cflags(block) == cpu->tcg_cflags && address != -1 && tb_page_addr1(block) == -1) {
-        g_array_append_vals(watch.noted, &(QuasarBlock) {
+        g_array_append_vals(noted, &(QuasarBlock) {
             .pc = tb_pc(block), .cs_base = block->cs_base, .flags = block->flags, .address = address,
             .known = block}, 1);
     }
@@ -93,7 +101,7 @@ void quasar_watch_jumps(CPUState *cpu)
     while (watch.todo->len) {
         TranslationBlock *block = g_ptr_array_remove_index_fast(watch.todo, watch.todo->len - 1);
 
-        note(cpu, block);
+        note(watch.noted, cpu, block);
         for (int i = 0; i < ARRAY_SIZE(block->jmp_dest); i++) {
             /* The lowest bit says that the block is being thrown away. */
             meet((TranslationBlock *)(qatomic_read(&block->jmp_dest[i]) & ~(uintptr_t)1));
@@ -127,6 +135,8 @@ void quasar_watch_begin(void)
     WITH_QEMU_LOCK_GUARD(&watch.lock) {
         watch.known = g_hash_table_new(NULL, NULL);
         watch.noted = g_array_new(false, false, sizeof(QuasarBlock));
+        watch.pages = g_hash_table_new(NULL, NULL);
+        watch.todo_pages = g_array_new(false, false, sizeof(gulong));
         watch.todo = g_ptr_array_new();
         qatomic_set(&quasar_watching, true);
     }
@@ -139,21 +149,90 @@ void quasar_watch_end(void)
     qatomic_set(&quasar_watching, false);
     g_clear_pointer(&watch.known, g_hash_table_unref);
     g_clear_pointer(&watch.noted, g_array_unref);
+    g_clear_pointer(&watch.pages, g_hash_table_unref);
+    g_clear_pointer(&watch.todo_pages, g_array_unref);
     g_clear_pointer(&watch.todo, g_ptr_array_unref);
+}
+
+/* With the lock. */
+static void remember_page(gulong number)
+{
+    if (g_hash_table_add(watch.pages, GSIZE_TO_POINTER(number))) {
+        g_array_append_val(watch.todo_pages, number);
+    }
+}
+
+static GArray *take_noted(void)
+{
+    GArray *empty = g_array_new(false, false, sizeof(QuasarBlock)), *taken = empty;
+
+    QEMU_LOCK_GUARD(&watch.lock);
+    if (!quasar_watching) {
+        return taken;
+    }
+    taken = watch.noted;
+    watch.noted = empty;
+    g_array_sort(taken, most_met_first);
+    for (guint i = 0; i < taken->len; i++) {
+        remember_page(g_array_index(taken, QuasarBlock, i).address >> TARGET_PAGE_BITS);
+    }
+    return taken;
+}
+
+static bool take_page(gulong *number)
+{
+    QEMU_LOCK_GUARD(&watch.lock);
+    if (!quasar_watching || watch.todo_pages->len == 0) {
+        return false;
+    }
+    *number = g_array_index(watch.todo_pages, gulong, watch.todo_pages->len - 1);
+    g_array_set_size(watch.todo_pages, watch.todo_pages->len - 1);
+    return true;
+}
+
+/* Without the lock: who is told of jumps may have that of a page, which keeps its blocks meanwhile. */
+static void note_page(GArray *noted, gulong number)
+{
+    PageDesc *page = page_find(number);
+    TranslationBlock *block;
+    int n;
+
+    if (!page) {
+        return;
+    }
+    page_lock(page);
+    PAGE_FOR_EACH_TB(page, block, n) {
+        note(noted, first_cpu, block);
+    }
+    page_unlock(page);
+}
+
+/* Those that have not been told. They are known from then on, and no longer told when they are met. */
+static void add_unknown(GArray *taken, const GArray *rest)
+{
+    QEMU_LOCK_GUARD(&watch.lock);
+    for (guint i = 0; i < rest->len && quasar_watching; i++) {
+        const QuasarBlock *block = &g_array_index(rest, QuasarBlock, i);
+
+        if (!times_met(block->known)) {
+            g_hash_table_insert(watch.known, (gpointer)block->known, GUINT_TO_POINTER(1));
+            g_array_append_vals(taken, block, 1);
+        }
+    }
 }
 
 GArray *quasar_watch_take(void)
 {
-    GArray *noted = g_array_new(false, false, sizeof(QuasarBlock));
+    g_autoptr(GArray) rest = g_array_new(false, false, sizeof(QuasarBlock));
+    GArray *taken;
+    gulong page;
 
     look_at_all();
-    QEMU_LOCK_GUARD(&watch.lock);
-    if (quasar_watching) {
-        GArray *taken = watch.noted;
-
-        g_array_sort(taken, most_met_first);
-        watch.noted = noted;
-        noted = taken;
+    taken = take_noted();
+    while (taken->len < FILL_UP && take_page(&page)) {
+        g_array_set_size(rest, 0);
+        note_page(rest, page);
+        add_unknown(taken, rest);
     }
-    return noted;
+    return taken;
 }
