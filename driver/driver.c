@@ -14,6 +14,7 @@
 #include "base/file.h"
 #include "driver/domains.h"
 #include "driver/event.h"
+#include "driver/priority.h"
 #include "driver/process_images.h"
 
 typedef struct {
@@ -178,6 +179,7 @@ stop_threads(Driver *driver)
     g_source_attach(source, driver->emulator);
     g_thread_join(driver->emulator_thread);
     g_thread_pool_free(driver->workers, FALSE, TRUE);
+    priority_drain();
     g_main_loop_unref(driver->emulator_loop);
 }
 

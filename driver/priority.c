@@ -3,59 +3,189 @@
 #include "driver/priority.h"
 
 #include <errno.h>
-#include <glib.h>
 #include <sched.h>
-#include <stdlib.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
-#include "base/autogroup.h"
+#include "base/scheduling.h"
 #include "driver/vcpu.h"
 
-#define NICE      (-10)
-#define REAL_TIME 1 // the lowest; vnets, which pass the guest's frames on, have the next (vnet/latency.c)
+#define NICE           (-5) // three times the weight: what copies must still go on where there are no other processors
+#define GROUP_TRIES    4
+#define GROUP_AGAIN_US 110000 // the kernel allows one change in 0.1 s
 
-// Threads that are made meanwhile do not get it, and ours can be told from an administrator's by that.
-#define OURS (SCHED_RR | SCHED_RESET_ON_FORK)
+// Ours bear a mark: the threads that they make do not inherit it, which nobody else asks for.
+#define MARK SCHED_RESET_ON_FORK
+
+static GMutex lock;
+static GCond changed;
+static guint arrivals; // that have not ended
+
+typedef struct {
+    EmulatorProcess process;
+    gboolean begun;
+} Arrival;
 
 static gboolean
-is_ours(pid_t tid)
+is_marked(pid_t tid, int policy)
 {
-    const int policy = sched_getscheduler(tid);
+    return sched_getscheduler(tid) == (policy | MARK);
+}
+
+// As the emulator was started.
+static gboolean
+is_usual(pid_t tid)
+{
     errno = 0;
     const int nice = getpriority(PRIO_PROCESS, (id_t) tid);
-    return policy == OURS || (policy == SCHED_OTHER && errno == 0 && (nice == 0 || nice == NICE));
+    return errno == 0 && nice == getpriority(PRIO_PROCESS, (id_t) getpid()) &&
+           sched_getscheduler(tid) == SCHED_OTHER;
+}
+
+static void
+complain(void)
+{
+    if (errno != ESRCH) // the emulator ends
+        g_message("a guest that moves does not get its scheduling priority: %s", g_strerror(errno));
 }
 
 static gboolean
-set_thread(pid_t tid, gboolean real_time, int nice)
+set_thread(pid_t tid, int policy, int nice)
 {
-    const struct sched_param param = {.sched_priority = real_time ? REAL_TIME : 0};
-    return sched_setscheduler(tid, real_time ? OURS : SCHED_OTHER, &param) == 0 &&
-           setpriority(PRIO_PROCESS, (id_t) tid, nice) == 0;
+    const struct sched_param param = {.sched_priority = policy == (SCHED_RR | MARK) ? REAL_TIME_GUEST : 0};
+    return sched_setscheduler(tid, policy, &param) == 0 && setpriority(PRIO_PROCESS, (id_t) tid, nice) == 0;
 }
 
 static gboolean
-set_group(pid_t pid, int nice)
+begin(const GArray *threads, int policy, int nice)
 {
-    int now = 0;
-    const gboolean grouped = autogroup_get_nice(pid, &now);
-    return !grouped || now == nice || (now != 0 && now != NICE) || autogroup_set_nice(pid, nice);
+    for (guint i = 0; i < threads->len; i++) {
+        const pid_t tid = g_array_index(threads, pid_t, i);
+        if (is_usual(tid) && !set_thread(tid, policy | MARK, nice)) {
+            complain();
+            return FALSE;
+        }
+    }
+    return TRUE;
+}
+
+// Whether there was anything to end.
+static gboolean
+end(const GArray *threads, int policy)
+{
+    gboolean any = FALSE;
+    for (guint i = 0; i < threads->len; i++) {
+        const pid_t tid = g_array_index(threads, pid_t, i);
+        if (!is_marked(tid, policy))
+            continue;
+        any = TRUE;
+        if (!set_thread(tid, SCHED_OTHER, getpriority(PRIO_PROCESS, (id_t) getpid())))
+            complain();
+    }
+    return any;
+}
+
+static void
+set_group(pid_t pid, int from, int to)
+{
+    int now, tries = GROUP_TRIES;
+    if (!scheduling_get_group_nice(pid, &now) || now != from)
+        return;
+    gboolean ok = scheduling_set_group_nice(pid, to);
+    while (!ok && errno == EAGAIN && --tries > 0) {
+        g_usleep(GROUP_AGAIN_US);
+        ok = scheduling_set_group_nice(pid, to);
+    }
+    if (!ok)
+        complain();
 }
 
 void
-priority_set(pid_t pid, Priority priority)
+priority_copy(const EmulatorProcess *process)
 {
-    static gint told;
-    const int nice = priority == PRIORITY_COPIED ? NICE : 0;
-    const gboolean real_time = priority == PRIORITY_ARRIVING;
-    g_autoptr(GArray) threads = vcpu_threads(pid);
-    gboolean ok = set_group(pid, nice);
-    for (guint i = 0; i < threads->len && ok; i++) {
-        const pid_t tid = g_array_index(threads, pid_t, i);
-        ok = !is_ours(tid) || set_thread(tid, real_time, nice) || errno == ESRCH;
-    }
-    if (ok && is_ours(pid))
-        ok = set_thread(pid, real_time, 0) || errno == ESRCH;
-    if (!ok && g_atomic_int_compare_and_exchange(&told, 0, 1))
-        g_message("guests that move have no other scheduling priority: %s", g_strerror(errno));
+    g_autoptr(GArray) vcpus = vcpu_threads(process->pid);
+    if (emulator_is_alive(process) && begin(vcpus, SCHED_OTHER, NICE))
+        set_group(process->pid, 0, NICE);
+}
+
+// The main thread last.
+static GArray *
+threads_of(const EmulatorProcess *process)
+{
+    GArray *threads = vcpu_threads(process->pid);
+    if (threads->len > 0)
+        g_array_append_val(threads, process->pid);
+    return threads;
+}
+
+void
+priority_end(const EmulatorProcess *process)
+{
+    g_autoptr(GArray) threads = threads_of(process);
+    if (!emulator_is_alive(process))
+        return;
+    end(threads, SCHED_RR);
+    if (end(threads, SCHED_OTHER))
+        set_group(process->pid, NICE, 0);
+}
+
+static void
+tell_begun(Arrival *arrival)
+{
+    g_mutex_lock(&lock);
+    arrival->begun = TRUE;
+    g_cond_broadcast(&changed);
+    g_mutex_unlock(&lock);
+}
+
+static void
+tell_ended(void)
+{
+    g_mutex_lock(&lock);
+    arrivals--;
+    g_cond_broadcast(&changed);
+    g_mutex_unlock(&lock);
+}
+
+// It precedes the guest, which could otherwise keep it from ending this on a host whose processors it fills.
+static gpointer
+attend(gpointer data)
+{
+    Arrival *arrival = data;
+    const EmulatorProcess process = arrival->process;
+    const struct sched_param above = {.sched_priority = REAL_TIME_WATCH};
+    g_autoptr(GArray) threads = threads_of(&process);
+    const gboolean precedes = sched_setscheduler(0, SCHED_RR, &above) == 0;
+    if (!precedes)
+        complain();
+    const gboolean begun = precedes && emulator_is_alive(&process) &&
+                           begin(threads, SCHED_RR, getpriority(PRIO_PROCESS, (id_t) getpid()));
+    tell_begun(arrival); // which is gone then
+    if (begun)
+        g_usleep(PRIORITY_ARRIVING_MS * 1000);
+    if (emulator_is_alive(&process))
+        end(threads, SCHED_RR);
+    tell_ended();
+    return NULL;
+}
+
+void
+priority_arrive(const EmulatorProcess *process)
+{
+    Arrival arrival = {.process = *process};
+    g_mutex_lock(&lock);
+    arrivals++;
+    g_thread_unref(g_thread_new("arrival", attend, &arrival));
+    while (!arrival.begun)
+        g_cond_wait(&changed, &lock);
+    g_mutex_unlock(&lock);
+}
+
+void
+priority_drain(void)
+{
+    g_mutex_lock(&lock);
+    while (arrivals > 0)
+        g_cond_wait(&changed, &lock);
+    g_mutex_unlock(&lock);
 }

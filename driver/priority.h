@@ -5,20 +5,26 @@
 // the threads that copy take processors from the guest: on a host that has no others it was seen to get
 // 15 % of one. And when it has arrived, what has waited for it has to be worked through at once, and a share
 // of a processor is too little for that.
+//
+// Threads that somebody else has given a priority keep it. All needs CAP_SYS_NICE; without it nothing changes,
+// which is logged.
 #pragma once
 
-#include <sys/types.h>
+#include "emulator/launch.h"
 
 // How long a guest that has arrived precedes all that has no real-time priority, ms.
 #define PRIORITY_ARRIVING_MS 100
 
-typedef enum {
-    PRIORITY_USUAL,
-    PRIORITY_COPIED,   // its vCPUs and, where the kernel makes groups of sessions, the emulator: nice -10
-    PRIORITY_ARRIVING, // its vCPUs and the main thread, by which an emulated device interrupts them: SCHED_RR
-                       // 1
-} Priority;
+// The guest is being copied: until priority_end() its vCPUs are nice -5, and so is the group of its session
+// where the kernel makes such groups.
+void priority_copy(const EmulatorProcess *process);
 
-// Whoever asks for another than the usual one sees to it that it ends. Threads to which somebody else gave a
-// priority keep it. Needs CAP_SYS_NICE; without it nothing changes, which is logged once.
-void priority_set(pid_t pid, Priority priority);
+// The guest is about to run here. Its vCPUs and the main thread, by which an emulated device interrupts them,
+// have the lowest real-time priority when this returns, and what they had before when the time is over.
+void priority_arrive(const EmulatorProcess *process);
+
+// Ends both, whoever began it: a daemon that is no more, too. May wait for some tenths of a second.
+void priority_end(const EmulatorProcess *process);
+
+// Waits for all arrivals' end.
+void priority_drain(void);

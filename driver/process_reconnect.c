@@ -169,12 +169,11 @@ process_reconnect(Domain *domain, GError **error)
     }
     domain->generation++;
     domain->destroying = domain->shutdown_seen = FALSE;
-    // Of a move that nobody has ended.
-    priority_set(process.pid, PRIORITY_USUAL);
     g_autoptr(GError) failure = NULL;
     g_autofree char *status = NULL;
     gboolean running;
     domain_unlock(domain);
+    priority_end(&process); // of a move that nobody has ended
     Qmp *qmp = process_connect_monitor(domain, process.pid, RECONNECT_MS, &failure);
     gboolean answers = qmp && monitor_query_status(qmp, &running, &status, &failure);
     // One that took us and says nothing would pass for a monitor that is there, and never be tried again.

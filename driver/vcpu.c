@@ -11,41 +11,44 @@
 
 // Of the thread of a process, by the name that QEMU gives it (debug-threads): "CPU 0/KVM".
 static gboolean
-is_vcpu(pid_t pid, const char *tid, guint *vcpu)
+is_named(pid_t pid, const char *tid, const char *prefix)
 {
     g_autofree char *file = g_strdup_printf("/proc/%d/task/%s/comm", pid, tid);
     g_autofree char *comm = NULL;
-    return g_file_get_contents(file, &comm, NULL, NULL) && sscanf(comm, "CPU %u/", vcpu) == 1;
+    return g_file_get_contents(file, &comm, NULL, NULL) && g_str_has_prefix(comm, prefix);
 }
 
-// Appends the threads of all vCPUs, or of one (pid_t).
-static GArray *
-find_threads(pid_t pid, gboolean all, guint wanted)
+static GDir *
+open_threads(pid_t pid)
 {
     g_autofree char *path = g_strdup_printf("/proc/%d/task", pid);
-    g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
-    GArray *found = g_array_new(FALSE, FALSE, sizeof(pid_t));
-    const char *name;
-    guint vcpu;
-    while (dir && (name = g_dir_read_name(dir))) {
-        const pid_t tid = atoi(name);
-        if (is_vcpu(pid, name, &vcpu) && (all || vcpu == wanted))
-            g_array_append_val(found, tid);
-    }
-    return found;
+    return g_dir_open(path, 0, NULL);
 }
 
 int
 vcpu_thread(pid_t pid, guint vcpu)
 {
-    g_autoptr(GArray) found = find_threads(pid, FALSE, vcpu);
-    return found->len ? g_array_index(found, pid_t, 0) : 0;
+    g_autofree char *prefix = g_strdup_printf("CPU %u/", vcpu);
+    g_autoptr(GDir) dir = open_threads(pid);
+    const char *name;
+    while (dir && (name = g_dir_read_name(dir)))
+        if (is_named(pid, name, prefix))
+            return atoi(name);
+    return 0;
 }
 
 GArray *
 vcpu_threads(pid_t pid)
 {
-    return find_threads(pid, TRUE, 0);
+    g_autoptr(GDir) dir = open_threads(pid);
+    GArray *found = g_array_new(FALSE, FALSE, sizeof(pid_t));
+    const char *name;
+    while (dir && (name = g_dir_read_name(dir))) {
+        const pid_t tid = atoi(name);
+        if (is_named(pid, name, "CPU ") || is_named(pid, name, "ALL CPUs/"))
+            g_array_append_val(found, tid);
+    }
+    return found;
 }
 
 // The processor that a thread ran on last; -1: gone.

@@ -9,8 +9,8 @@
 // The thread of a vCPU; 0: there is none of its own.
 int vcpu_thread(pid_t pid, guint vcpu);
 
-// The threads of all vCPUs of an emulator (pid_t, in no order); empty: they have none of their own, or it is
-// gone.
+// The threads of all vCPUs of an emulator (pid_t, in no order), or the one that they take turns on; empty: it
+// is gone.
 GArray *vcpu_threads(pid_t pid);
 
 // Of each vCPU of a running guest, at most `max` of them: number, state, time in ns, the host's processor

@@ -8,10 +8,9 @@
 #include <sys/resource.h>
 #include <time.h>
 
-#include "base/autogroup.h"
+#include "base/scheduling.h"
 
 #define NICE      (-10)
-#define PRIORITY  2                    // one above the guest's own (driver/priority.h)
 #define LINGER_US G_USEC_PER_SEC       // after a move, when the guest catches up
 #define SHARE     2                    // it may need one of so many parts of a processor
 #define BARRED_US (G_USEC_PER_SEC / 2) // if it needs more
@@ -29,7 +28,7 @@ used_us(void)
 static gboolean
 set_real_time(gboolean real_time)
 {
-    const struct sched_param param = {.sched_priority = real_time ? PRIORITY : 0};
+    const struct sched_param param = {.sched_priority = real_time ? REAL_TIME_VNET : 0};
     return sched_setscheduler(0, real_time ? SCHED_RR : SCHED_OTHER, &param) == 0;
 }
 
@@ -61,7 +60,7 @@ handle_limit(void)
 void
 latency_ask(Latency *latency)
 {
-    const gboolean nice = setpriority(PRIO_PROCESS, 0, NICE) == 0 && autogroup_set_nice(0, NICE);
+    const gboolean nice = setpriority(PRIO_PROCESS, 0, NICE) == 0 && scheduling_set_group_nice(0, NICE);
     latency->allowed = nice && handle_limit() && set_real_time(TRUE) && set_real_time(FALSE);
     if (!latency->allowed)
         g_message("cannot have %s scheduling priority: %s", nice ? "a real-time" : "any", g_strerror(errno));

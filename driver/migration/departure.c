@@ -203,14 +203,15 @@ departure_stay(Domain *domain)
     g_autoptr(Qmp) qmp = domain_qmp(domain, NULL);
     g_auto(GStrv) targets = disk_targets(domain);
     gboolean ended = !domain_is_active(domain);
-    if (!ended)
-        priority_set(domain->pid, PRIORITY_USUAL);
+    const EmulatorProcess process = {.pid = domain->pid, .start_time = domain->pid_start};
     domain_unlock(domain);
     if (ended) {
         g_autofree char *uuid = domain_uuid_format(domain->uuid);
         anchor_home_withdraw(domain->driver, uuid);
         anchor_away_end(domain->driver, uuid);
     }
+    if (!ended)
+        priority_end(&process);
     if (!qmp)
         return;
     end_migration(qmp, domain->name);

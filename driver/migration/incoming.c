@@ -316,26 +316,6 @@ paused_reason(Domain *domain)
     return state == VIR_DOMAIN_PAUSED && by_itself ? reason : VIR_DOMAIN_PAUSED_USER;
 }
 
-static void
-end_arrival(Driver *driver G_GNUC_UNUSED, gpointer data)
-{
-    Domain *domain = data;
-    domain_lock(domain);
-    // Its emulator may have ended, and another one begun.
-    if (domain_is_active(domain))
-        priority_set(domain->pid, PRIORITY_USUAL);
-    domain_unlock(domain);
-}
-
-// Locked: for a while the guest precedes all else.
-static void
-begin_arrival(Domain *domain)
-{
-    priority_set(domain->pid, PRIORITY_ARRIVING);
-    driver_defer_later(domain->driver, PRIORITY_ARRIVING_MS, end_arrival, domain_ref(domain),
-                       (GDestroyNotify) domain_unref);
-}
-
 static gboolean
 let_run(Incoming *incoming, const IncomingCommit *commit, gboolean started, GError **error)
 {
@@ -344,14 +324,16 @@ let_run(Incoming *incoming, const IncomingCommit *commit, gboolean started, GErr
     const int reason = run ? 0 : paused_reason(domain);
     domain_lock(domain);
     domain->incoming = FALSE;
+    const EmulatorProcess process = {.pid = domain->pid, .start_time = domain->pid_start};
     domain_unlock(domain);
     move_nics_arrive(domain, commit->addresses);
+    if (run && !started)
+        priority_arrive(&process);
     domain_lock(domain);
     gboolean ok = TRUE;
-    if (run && !started) {
-        begin_arrival(domain);
+    if (run && !started)
         ok = process_continue(domain, VIR_DOMAIN_RUNNING_MIGRATED, error);
-    } else if (!run)
+    else if (!run)
         domain_set_state(domain, VIR_DOMAIN_PAUSED, reason);
     domain_unlock(domain);
     incoming->resumed_wall_us = g_get_real_time();

@@ -126,20 +126,10 @@ start_mirror(Outgoing *out, const CookieDisk *disk, GError **error)
                                    error);
 }
 
-static void
-set_priority(Outgoing *out, Priority priority)
-{
-    domain_lock(out->domain);
-    const pid_t pid = out->domain->pid;
-    domain_unlock(out->domain);
-    if (pid > 0)
-        priority_set(pid, priority);
-}
-
 static gboolean
 stage_disks(Outgoing *out, GError **error)
 {
-    set_priority(out, PRIORITY_COPIED);
+    priority_copy(&out->process);
     const GPtrArray *disks = out->options->destination->disks;
     for (guint i = 0; i < disks->len; i++)
         if (!start_mirror(out, g_ptr_array_index(disks, i), error))
@@ -195,8 +185,6 @@ stage_memory(Outgoing *out, GError **error)
     if (!monitor_migrate(out->qmp, uri, error) || !fault_point("src-ram", error) ||
         !outgoing_stop_guest(out, deadline, error))
         return FALSE;
-    // All that works for the guest now is what moves it.
-    set_priority(out, PRIORITY_USUAL);
     return decide_run_state(out, error) && fault_point("src-stopped", error);
 }
 

@@ -7,6 +7,7 @@ import threading
 
 import lab as lab_library
 import pytest
+from vnet_support import has_real_time
 
 
 def assert_runs_only_on(guest, host):
@@ -104,7 +105,7 @@ def test_answer_that_comes_late(world, aborted):
 
 
 def priorities(pid):
-    """Of an emulator's vCPUs and its main thread, policy and nice value."""
+    """Of an emulator's vCPUs and its main thread, policy and nice value. The mark that it is ours is left out."""
     found = {}
     for tid in os.listdir('/proc/%d/task' % pid):
         with contextlib.suppress(OSError), open('/proc/%d/task/%s/stat' % (pid, tid)) as file:
@@ -116,8 +117,19 @@ def priorities(pid):
 
 
 USUAL = {'main': (os.SCHED_OTHER, 0), 'CPU 0': (os.SCHED_OTHER, 0)}
-COPIED = {'main': (os.SCHED_OTHER, 0), 'CPU 0': (os.SCHED_OTHER, -10)}
+COPIED = {'main': (os.SCHED_OTHER, 0), 'CPU 0': (os.SCHED_OTHER, -5)}
 ARRIVING = {'main': (os.SCHED_RR, 0), 'CPU 0': (os.SCHED_RR, 0)}
+
+
+@pytest.fixture
+def usual(world):
+    """A guest whose emulator has the priority of any process, which can be changed."""
+    world.wait_booted()
+    pid, = world.lab.processes(world.source, world.EMULATOR)
+    assert priorities(pid) == USUAL
+    if not has_real_time(world.lab):
+        pytest.skip('no real-time priority is to be had here')
+    return pid
 
 
 def assert_usual_again(world, host):
@@ -126,15 +138,12 @@ def assert_usual_again(world, host):
 
 
 @pytest.mark.parametrize('end', ['abort', 'restart'])
-def test_guest_precedes_what_copies_it(world, end):
-    world.wait_booted()
-    pid, = world.lab.processes(world.source, world.EMULATOR)
-    assert priorities(pid) == USUAL
+def test_guest_precedes_what_copies_it(world, usual, end):
     world.hold(world.source, 'src-ram')
     client = world.migrate()
     try:
         world.wait_held(world.source, 'src-ram', client)
-        assert priorities(pid) == COPIED
+        assert priorities(usual) == COPIED
         if end == 'abort':
             assert world.lab.virsh(world.source, 'domjobabort', 'web').returncode == 0
         else:
@@ -150,18 +159,31 @@ def test_guest_precedes_what_copies_it(world, end):
     world.assert_runs(world.source)
 
 
-def test_guest_that_arrives_precedes_all(world):
+def test_new_daemon_ends_an_arrival(world, usual):
+    """One that died within the moment that it takes."""
+    world.kill(world.source, 'virtquasard')
+    for tid in os.listdir('/proc/%d/task' % usual):
+        with open('/proc/%d/task/%s/comm' % (usual, tid)) as file:
+            if int(tid) == usual or file.read().startswith('CPU '):
+                os.sched_setscheduler(int(tid), os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+    assert priorities(usual) == ARRIVING
+    world.start_daemon(world.source)
+    assert_usual_again(world, world.source)
+
+
+def test_guest_that_arrives_precedes_all(world, usual):
     """For a moment, which is waited for by a thread that precedes it."""
-    world.wait_booted()
     seen, ended, destination = [], threading.Event(), world.destination
 
     def look():
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(3))
         pids = []
         while not ended.wait(0.01):
-            pids = pids or world.lab.processes(destination, world.EMULATOR)
-            with contextlib.suppress(OSError):
+            try:
+                pids = pids or world.lab.processes(destination, world.EMULATOR)
                 seen.extend(map(priorities, pids))
+            except OSError:
+                pids = []  # an emulator that was only asked what it can do
     looker = threading.Thread(target=look)
     looker.start()
     try:

@@ -53,6 +53,8 @@ answer(struct sockaddr_in *address)
     printf("listening\n");
     fflush(stdout);
     fd = accept(listener, NULL, NULL);
+    if (fd < 0)
+        return fail("exchange");
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
     while ((length = receive(fd, data)) > 0)
         if (write(fd, data, (size_t) length) != length)

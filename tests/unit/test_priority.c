@@ -7,13 +7,14 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
-#include "base/autogroup.h"
+#include "base/scheduling.h"
 #include "driver/priority.h"
 
 enum { VCPU, OTHER_VCPU, WORKER, N_THREADS };
@@ -21,7 +22,7 @@ static const char *const names[N_THREADS] = {"CPU 0/TCG", "CPU 1/KVM", "worker"}
 
 // A process with the threads of an emulator, in a session of its own.
 typedef struct {
-    pid_t pid;
+    EmulatorProcess process;
     pid_t threads[N_THREADS];
 } Emulator;
 
@@ -39,6 +40,7 @@ static void
 be_emulator(int out)
 {
     volatile pid_t told[N_THREADS][2] = {{0}};
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
     setsid();
     for (int i = 0; i < N_THREADS; i++) {
         pthread_t thread;
@@ -60,9 +62,10 @@ set_up(void **state)
     int ends[2];
     if (pipe(ends) < 0)
         return -1;
-    emulator.pid = fork();
-    if (emulator.pid == 0)
+    emulator.process.pid = fork();
+    if (emulator.process.pid == 0)
         be_emulator(ends[1]);
+    emulator.process.start_time = emulator_start_time(emulator.process.pid);
     for (int i = 0; i < N_THREADS; i++)
         if (read(ends[0], &emulator.threads[i], sizeof(pid_t)) != sizeof(pid_t))
             return -1;
@@ -76,8 +79,8 @@ static int
 tear_down(void **state)
 {
     Emulator *emulator = *state;
-    kill(emulator->pid, SIGKILL);
-    waitpid(emulator->pid, NULL, 0);
+    kill(emulator->process.pid, SIGKILL);
+    waitpid(emulator->process.pid, NULL, 0);
     return 0;
 }
 
@@ -93,26 +96,30 @@ static void
 assert_group(pid_t pid, int nice)
 {
     int now;
-    if (autogroup_get_nice(pid, &now))
+    if (scheduling_get_group_nice(pid, &now))
         assert_int_equal(now, nice);
-}
-
-static void
-need_privilege(const Emulator *emulator)
-{
-    const struct sched_param param = {.sched_priority = 1}, none = {0};
-    if (sched_setscheduler(emulator->threads[WORKER], SCHED_RR, &param) < 0)
-        skip(); // without CAP_SYS_NICE
-    assert_int_equal(sched_setscheduler(emulator->threads[WORKER], SCHED_OTHER, &none), 0);
 }
 
 static void
 assert_usual(const Emulator *emulator)
 {
-    assert_thread(emulator->pid, SCHED_OTHER, 0);
+    assert_thread(emulator->process.pid, SCHED_OTHER, 0);
     for (int i = 0; i < N_THREADS; i++)
         assert_thread(emulator->threads[i], SCHED_OTHER, 0);
-    assert_group(emulator->pid, 0);
+    assert_group(emulator->process.pid, 0);
+}
+
+// Without CAP_SYS_NICE, or started with a nice value that the emulator's is not told from, there is nothing
+// to try.
+static void
+need_privilege(const Emulator *emulator)
+{
+    const struct sched_param param = {.sched_priority = 1}, none = {0};
+    if (getpriority(PRIO_PROCESS, 0) != 0 ||
+        sched_setscheduler(emulator->threads[WORKER], SCHED_RR, &param) < 0)
+        skip();
+    assert_int_equal(sched_setscheduler(emulator->threads[WORKER], SCHED_OTHER, &none), 0);
+    assert_usual(emulator);
 }
 
 static void
@@ -120,30 +127,50 @@ the_guest_precedes_what_copies_it(void **state)
 {
     const Emulator *emulator = *state;
     need_privilege(emulator);
-    priority_set(emulator->pid, PRIORITY_COPIED);
-    assert_thread(emulator->threads[VCPU], SCHED_OTHER, -10);
-    assert_thread(emulator->threads[OTHER_VCPU], SCHED_OTHER, -10);
+    priority_copy(&emulator->process);
+    assert_thread(emulator->threads[VCPU], SCHED_OTHER | SCHED_RESET_ON_FORK, -5);
+    assert_thread(emulator->threads[OTHER_VCPU], SCHED_OTHER | SCHED_RESET_ON_FORK, -5);
     assert_thread(emulator->threads[WORKER], SCHED_OTHER, 0);
-    assert_thread(emulator->pid, SCHED_OTHER, 0);
-    assert_group(emulator->pid, -10);
-    priority_set(emulator->pid, PRIORITY_USUAL);
+    assert_thread(emulator->process.pid, SCHED_OTHER, 0);
+    assert_group(emulator->process.pid, -5);
+    priority_end(&emulator->process);
     assert_usual(emulator);
 }
 
+// Where this process does not come to look at it in time, it is tried again.
 static void
 the_guest_precedes_all_when_it_arrives(void **state)
 {
     const Emulator *emulator = *state;
-    const int ours = SCHED_RR | SCHED_RESET_ON_FORK;
+    const int real_time = SCHED_RR | SCHED_RESET_ON_FORK;
+    const int expected[N_THREADS] = {real_time, real_time, SCHED_OTHER};
+    int seen[N_THREADS], seen_of_main = -1;
+    gint64 took = G_MAXINT64;
     need_privilege(emulator);
-    // As when it left another host a moment ago and comes back.
-    priority_set(emulator->pid, PRIORITY_COPIED);
-    priority_set(emulator->pid, PRIORITY_ARRIVING);
-    assert_thread(emulator->pid, ours, 0);
-    assert_thread(emulator->threads[VCPU], ours, 0);
-    assert_thread(emulator->threads[OTHER_VCPU], ours, 0);
-    assert_thread(emulator->threads[WORKER], SCHED_OTHER, 0);
-    priority_set(emulator->pid, PRIORITY_USUAL);
+    for (int tries = 0; tries < 100 && took >= PRIORITY_ARRIVING_MS * 1000 / 2; tries++) {
+        priority_drain();
+        assert_usual(emulator);
+        const gint64 began = g_get_monotonic_time();
+        priority_arrive(&emulator->process);
+        for (int i = 0; i < N_THREADS; i++)
+            seen[i] = sched_getscheduler(emulator->threads[i]);
+        seen_of_main = sched_getscheduler(emulator->process.pid);
+        took = g_get_monotonic_time() - began;
+    }
+    assert_memory_equal(seen, expected, sizeof(seen));
+    assert_int_equal(seen_of_main, real_time);
+    priority_drain();
+    assert_usual(emulator);
+}
+
+static void
+an_arrival_is_ended_by_another_daemon(void **state)
+{
+    const Emulator *emulator = *state;
+    const struct sched_param param = {.sched_priority = 1};
+    need_privilege(emulator);
+    assert_int_equal(sched_setscheduler(emulator->threads[VCPU], SCHED_RR | SCHED_RESET_ON_FORK, &param), 0);
+    priority_end(&emulator->process);
     assert_usual(emulator);
 }
 
@@ -154,27 +181,46 @@ what_an_administrator_set_is_kept(void **state)
     const struct sched_param param = {.sched_priority = 5};
     need_privilege(emulator);
     assert_int_equal(sched_setscheduler(emulator->threads[VCPU], SCHED_RR, &param), 0);
-    assert_int_equal(setpriority(PRIO_PROCESS, (id_t) emulator->threads[OTHER_VCPU], 5), 0);
+    assert_int_equal(setpriority(PRIO_PROCESS, (id_t) emulator->threads[OTHER_VCPU], -5), 0);
     int grouped;
-    if (autogroup_get_nice(emulator->pid, &grouped))
-        assert_true(autogroup_set_nice(emulator->pid, 3));
-    for (Priority priority = PRIORITY_USUAL; priority <= PRIORITY_ARRIVING; priority++) {
-        priority_set(emulator->pid, priority);
-        assert_thread(emulator->threads[VCPU], SCHED_RR, 0);
-        assert_thread(emulator->threads[OTHER_VCPU], SCHED_OTHER, 5);
-        assert_group(emulator->pid, 3);
-    }
+    if (scheduling_get_group_nice(emulator->process.pid, &grouped))
+        assert_true(scheduling_set_group_nice(emulator->process.pid, -5));
+    priority_copy(&emulator->process);
+    priority_arrive(&emulator->process);
+    priority_drain();
+    priority_end(&emulator->process);
+    assert_thread(emulator->threads[VCPU], SCHED_RR, 0);
+    assert_thread(emulator->threads[OTHER_VCPU], SCHED_OTHER, -5);
+    assert_thread(emulator->process.pid, SCHED_OTHER, 0);
+    assert_group(emulator->process.pid, -5);
 }
 
 static void
 who_has_gone_is_nothing(void **state)
 {
-    Emulator *emulator = *state;
-    kill(emulator->pid, SIGKILL);
-    waitpid(emulator->pid, NULL, 0);
-    priority_set(emulator->pid, PRIORITY_ARRIVING);
-    assert_int_equal(getpriority(PRIO_PROCESS, 0), 0);
+    const Emulator *emulator = *state;
+    kill(emulator->process.pid, SIGKILL);
+    waitpid(emulator->process.pid, NULL, 0);
+    priority_copy(&emulator->process);
+    priority_arrive(&emulator->process);
+    priority_end(&emulator->process);
+    priority_drain();
+    assert_thread(0, SCHED_OTHER, 0);
     assert_int_equal(set_up(state), 0);
+}
+
+// Its pid is another process's now.
+static void
+another_process_is_left_alone(void **state)
+{
+    const Emulator *emulator = *state;
+    need_privilege(emulator);
+    const EmulatorProcess before = {.pid = emulator->process.pid,
+                                    .start_time = emulator->process.start_time - 1};
+    priority_copy(&before);
+    priority_arrive(&before);
+    assert_usual(emulator);
+    priority_drain();
 }
 
 int
@@ -183,8 +229,10 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(the_guest_precedes_what_copies_it, set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_guest_precedes_all_when_it_arrives, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(an_arrival_is_ended_by_another_daemon, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_an_administrator_set_is_kept, set_up, tear_down),
         cmocka_unit_test_setup_teardown(who_has_gone_is_nothing, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(another_process_is_left_alone, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -29,7 +29,8 @@ static struct {
     GHashTable *known;  /* translation blocks that were met, or told -> how often */
     GArray *noted;      /* QuasarBlock, not taken yet */
     GHashTable *pages;  /* numbers of those that blocks were noted of; a set */
-    GArray *todo_pages; /* numbers of those of which not all has been told */
+    GArray *page_list;  /* the same in the order in which they were noted */
+    guint next_page;    /* of page_list, of which not all has been told */
     GPtrArray *todo;    /* scratch: blocks whose links have not been followed */
 } watch;
 
@@ -136,7 +137,8 @@ void quasar_watch_begin(void)
         watch.known = g_hash_table_new(NULL, NULL);
         watch.noted = g_array_new(false, false, sizeof(QuasarBlock));
         watch.pages = g_hash_table_new(NULL, NULL);
-        watch.todo_pages = g_array_new(false, false, sizeof(gulong));
+        watch.page_list = g_array_new(false, false, sizeof(gulong));
+        watch.next_page = 0;
         watch.todo = g_ptr_array_new();
         qatomic_set(&quasar_watching, true);
     }
@@ -150,7 +152,7 @@ void quasar_watch_end(void)
     g_clear_pointer(&watch.known, g_hash_table_unref);
     g_clear_pointer(&watch.noted, g_array_unref);
     g_clear_pointer(&watch.pages, g_hash_table_unref);
-    g_clear_pointer(&watch.todo_pages, g_array_unref);
+    g_clear_pointer(&watch.page_list, g_array_unref);
     g_clear_pointer(&watch.todo, g_ptr_array_unref);
 }
 
@@ -158,7 +160,7 @@ void quasar_watch_end(void)
 static void remember_page(gulong number)
 {
     if (g_hash_table_add(watch.pages, GSIZE_TO_POINTER(number))) {
-        g_array_append_val(watch.todo_pages, number);
+        g_array_append_val(watch.page_list, number);
     }
 }
 
@@ -182,15 +184,14 @@ static GArray *take_noted(void)
 static bool take_page(gulong *number)
 {
     QEMU_LOCK_GUARD(&watch.lock);
-    if (!quasar_watching || watch.todo_pages->len == 0) {
+    if (!quasar_watching || watch.next_page == watch.page_list->len) {
         return false;
     }
-    *number = g_array_index(watch.todo_pages, gulong, watch.todo_pages->len - 1);
-    g_array_set_size(watch.todo_pages, watch.todo_pages->len - 1);
+    *number = g_array_index(watch.page_list, gulong, watch.next_page++);
     return true;
 }
 
-/* Without the lock: who is told of jumps may have that of a page, which keeps its blocks meanwhile. */
+/* Without the lock: quasar_watch_jumps() may be called with a page's, which keeps the page's blocks meanwhile. */
 static void note_page(GArray *noted, gulong number)
 {
     PageDesc *page = page_find(number);

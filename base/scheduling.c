@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// The scheduler's groups of sessions: /proc/PID/autogroup.
-#include "base/autogroup.h"
+// The scheduling groups of sessions: /proc/PID/autogroup.
+#include "base/scheduling.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -15,7 +15,7 @@ path_of(pid_t pid)
 }
 
 gboolean
-autogroup_get_nice(pid_t pid, int *nice)
+scheduling_get_group_nice(pid_t pid, int *nice)
 {
     g_autofree char *path = path_of(pid);
     g_autofree char *text = NULL;
@@ -23,7 +23,7 @@ autogroup_get_nice(pid_t pid, int *nice)
 }
 
 gboolean
-autogroup_set_nice(pid_t pid, int nice)
+scheduling_set_group_nice(pid_t pid, int nice)
 {
     g_autofree char *path = path_of(pid);
     g_autofree char *text = g_strdup_printf("%d", nice);
