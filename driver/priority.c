@@ -14,7 +14,7 @@
 #define GROUP_TRIES    4
 #define GROUP_AGAIN_US 110000 // the kernel allows one change in 0.1 s
 
-// Ours bear a mark: the threads that they make do not inherit it, which nobody else asks for.
+// Ours bear a mark by which they are told from an administrator's; threads that they make do not inherit it.
 #define MARK SCHED_RESET_ON_FORK
 
 static GMutex lock;

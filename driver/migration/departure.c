@@ -209,9 +209,9 @@ departure_stay(Domain *domain)
         g_autofree char *uuid = domain_uuid_format(domain->uuid);
         anchor_home_withdraw(domain->driver, uuid);
         anchor_away_end(domain->driver, uuid);
-    }
-    if (!ended)
+    } else {
         priority_end(&process);
+    }
     if (!qmp)
         return;
     end_migration(qmp, domain->name);
