@@ -5,9 +5,9 @@
 #include <glib.h>
 #include <sys/types.h>
 
-// Real-time priorities (SCHED_RR), from the lowest: a guest that arrives, what passes its frames on, and what
-// sees to it that the first of these ends.
-enum { REAL_TIME_GUEST = 1, REAL_TIME_VNET, REAL_TIME_WATCH };
+// Real-time priorities (SCHED_RR), from the lowest: vCPUs of a guest that arrives, which may work on and on;
+// what interrupts them; what passes the guest's frames on; what sees to it that all this ends.
+enum { REAL_TIME_VCPU = 1, REAL_TIME_INTERRUPTS, REAL_TIME_VNET, REAL_TIME_WATCH };
 
 // Where the kernel makes a group of each session ("The autogroup feature"), the nice value of a thread counts
 // only within its group, and that of the group against others. For processes in a control group of their own

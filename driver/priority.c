@@ -11,6 +11,7 @@
 #include "driver/vcpu.h"
 
 #define NICE           (-5) // three times the weight: what copies must still go on where there are no other processors
+#define GROUP_NICE     (-6) // an odd one: a group cannot bear a mark
 #define GROUP_TRIES    4
 #define GROUP_AGAIN_US 110000 // the kernel allows one change in 0.1 s
 
@@ -19,7 +20,8 @@
 
 static GMutex lock;
 static GCond changed;
-static guint arrivals; // that have not ended
+static guint arrivals;   // that have not ended
+static gboolean drained; // no more may begin
 
 typedef struct {
     EmulatorProcess process;
@@ -32,14 +34,17 @@ is_marked(pid_t tid, int policy)
     return sched_getscheduler(tid) == (policy | MARK);
 }
 
-// As the emulator was started.
-static gboolean
-is_usual(pid_t tid)
+// What an emulator was started with: that of its main thread does not change.
+static int
+nice_of(pid_t tid)
 {
-    errno = 0;
-    const int nice = getpriority(PRIO_PROCESS, (id_t) tid);
-    return errno == 0 && nice == getpriority(PRIO_PROCESS, (id_t) getpid()) &&
-           sched_getscheduler(tid) == SCHED_OTHER;
+    return getpriority(PRIO_PROCESS, (id_t) tid);
+}
+
+static gboolean
+is_usual(pid_t pid, pid_t tid)
+{
+    return sched_getscheduler(tid) == SCHED_OTHER && nice_of(tid) == nice_of(pid);
 }
 
 static void
@@ -50,39 +55,53 @@ complain(void)
 }
 
 static gboolean
-set_thread(pid_t tid, int policy, int nice)
+set_policy(pid_t tid, int policy, int priority)
 {
-    const struct sched_param param = {.sched_priority = policy == (SCHED_RR | MARK) ? REAL_TIME_GUEST : 0};
-    return sched_setscheduler(tid, policy, &param) == 0 && setpriority(PRIO_PROCESS, (id_t) tid, nice) == 0;
+    const struct sched_param param = {.sched_priority = priority};
+    return sched_setscheduler(tid, policy, &param) == 0;
 }
 
 static gboolean
-begin(const GArray *threads, int policy, int nice)
+set_nice(pid_t tid, int nice)
 {
-    for (guint i = 0; i < threads->len; i++) {
-        const pid_t tid = g_array_index(threads, pid_t, i);
-        if (is_usual(tid) && !set_thread(tid, policy | MARK, nice)) {
-            complain();
-            return FALSE;
-        }
-    }
-    return TRUE;
+    return setpriority(PRIO_PROCESS, (id_t) tid, nice) == 0;
 }
 
-// Whether there was anything to end.
+// The mark comes first and goes last: what is begun can be ended whenever the daemon dies.
 static gboolean
-end(const GArray *threads, int policy)
+begin_thread(pid_t pid, pid_t tid, int policy)
 {
-    gboolean any = FALSE;
+    if (policy == SCHED_RR)
+        return set_policy(tid, SCHED_RR | MARK, tid == pid ? REAL_TIME_INTERRUPTS : REAL_TIME_VCPU);
+    return set_policy(tid, SCHED_OTHER | MARK, 0) && set_nice(tid, NICE);
+}
+
+// How many there are that have it now.
+static guint
+begin(pid_t pid, const GArray *threads, int policy)
+{
+    guint n = 0;
     for (guint i = 0; i < threads->len; i++) {
         const pid_t tid = g_array_index(threads, pid_t, i);
-        if (!is_marked(tid, policy))
+        if (!is_usual(pid, tid))
             continue;
-        any = TRUE;
-        if (!set_thread(tid, SCHED_OTHER, getpriority(PRIO_PROCESS, (id_t) getpid())))
+        if (!begin_thread(pid, tid, policy)) {
+            complain();
+            break;
+        }
+        n++;
+    }
+    return n;
+}
+
+static void
+end(pid_t pid, const GArray *threads, int policy)
+{
+    for (guint i = 0; i < threads->len; i++) {
+        const pid_t tid = g_array_index(threads, pid_t, i);
+        if (is_marked(tid, policy) && !(set_nice(tid, nice_of(pid)) && set_policy(tid, SCHED_OTHER, 0)))
             complain();
     }
-    return any;
 }
 
 static void
@@ -104,8 +123,8 @@ void
 priority_copy(const EmulatorProcess *process)
 {
     g_autoptr(GArray) vcpus = vcpu_threads(process->pid);
-    if (emulator_is_alive(process) && begin(vcpus, SCHED_OTHER, NICE))
-        set_group(process->pid, 0, NICE);
+    if (emulator_is_alive(process) && begin(process->pid, vcpus, SCHED_OTHER) > 0)
+        set_group(process->pid, 0, GROUP_NICE);
 }
 
 // The main thread last.
@@ -124,9 +143,9 @@ priority_end(const EmulatorProcess *process)
     g_autoptr(GArray) threads = threads_of(process);
     if (!emulator_is_alive(process))
         return;
-    end(threads, SCHED_RR);
-    if (end(threads, SCHED_OTHER))
-        set_group(process->pid, NICE, 0);
+    end(process->pid, threads, SCHED_RR);
+    end(process->pid, threads, SCHED_OTHER);
+    set_group(process->pid, GROUP_NICE, 0);
 }
 
 static void
@@ -153,18 +172,17 @@ attend(gpointer data)
 {
     Arrival *arrival = data;
     const EmulatorProcess process = arrival->process;
-    const struct sched_param above = {.sched_priority = REAL_TIME_WATCH};
-    g_autoptr(GArray) threads = threads_of(&process);
-    const gboolean precedes = sched_setscheduler(0, SCHED_RR, &above) == 0;
+    const gboolean precedes = set_policy(0, SCHED_RR, REAL_TIME_WATCH);
     if (!precedes)
         complain();
-    const gboolean begun = precedes && emulator_is_alive(&process) &&
-                           begin(threads, SCHED_RR, getpriority(PRIO_PROCESS, (id_t) getpid()));
+    g_autoptr(GArray) threads = threads_of(&process);
+    const gboolean begun =
+        precedes && emulator_is_alive(&process) && begin(process.pid, threads, SCHED_RR) > 0;
     tell_begun(arrival); // which is gone then
     if (begun)
         g_usleep(PRIORITY_ARRIVING_MS * 1000);
     if (emulator_is_alive(&process))
-        end(threads, SCHED_RR);
+        end(process.pid, threads, SCHED_RR);
     tell_ended();
     return NULL;
 }
@@ -174,8 +192,11 @@ priority_arrive(const EmulatorProcess *process)
 {
     Arrival arrival = {.process = *process};
     g_mutex_lock(&lock);
-    arrivals++;
-    g_thread_unref(g_thread_new("arrival", attend, &arrival));
+    arrival.begun = drained;
+    if (!drained) {
+        arrivals++;
+        g_thread_unref(g_thread_new("arrival", attend, &arrival));
+    }
     while (!arrival.begun)
         g_cond_wait(&changed, &lock);
     g_mutex_unlock(&lock);
@@ -185,6 +206,7 @@ void
 priority_drain(void)
 {
     g_mutex_lock(&lock);
+    drained = TRUE;
     while (arrivals > 0)
         g_cond_wait(&changed, &lock);
     g_mutex_unlock(&lock);

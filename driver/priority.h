@@ -19,12 +19,13 @@
 // where the kernel makes such groups.
 void priority_copy(const EmulatorProcess *process);
 
-// The guest is about to run here. Its vCPUs and the main thread, by which an emulated device interrupts them,
-// have the lowest real-time priority when this returns, and what they had before when the time is over.
+// The guest is about to run here. Its vCPUs, and the main thread, by which an emulated device interrupts
+// them, have real-time priorities when this returns (base/scheduling.h), and what they had before when the
+// time is over.
 void priority_arrive(const EmulatorProcess *process);
 
 // Ends both, whoever began it: a daemon that is no more, too. May wait for some tenths of a second.
 void priority_end(const EmulatorProcess *process);
 
-// Waits for all arrivals' end.
+// This process ends: waits for all arrivals' end; guests that arrive from now on get no priority.
 void priority_drain(void);

@@ -141,8 +141,8 @@ class Traffic:
             # A pipe has no room for all that is told at the end of a long run.
             self.said[flow] = tempfile.TemporaryFile('w+')
             # The client is another machine: what measures does not wait for a processor of the hosts', nor for
-            # quasar-vnet, whose priority in a move is 2.
-            self.processes[flow] = self.lab.popen(self.client, 'chrt', '-r', '3', *map(str, command), stdout=self.said[flow],
+            # quasar-vnet, whose priority in a move is 3.
+            self.processes[flow] = self.lab.popen(self.client, 'chrt', '-r', '5', *map(str, command), stdout=self.said[flow],
                                                   stderr=subprocess.STDOUT, universal_newlines=True)
         return self
 

@@ -193,6 +193,20 @@ let_run(Domain *domain)
     domain_add_message(domain, text);
 }
 
+static void
+call_back(Domain *domain, Qmp *qmp, char **targets)
+{
+    end_migration(qmp, domain->name);
+    // Also where it never began: its guest was watched for it.
+    monitor_tell_translations(qmp, FALSE);
+    move_nics_stay(domain);
+    domain_lock(domain);
+    let_run(domain);
+    domain_unlock(domain);
+    for (char **target = targets; *target; target++)
+        remove_mirror(qmp, *target);
+}
+
 void
 departure_stay(Domain *domain)
 {
@@ -209,18 +223,9 @@ departure_stay(Domain *domain)
         g_autofree char *uuid = domain_uuid_format(domain->uuid);
         anchor_home_withdraw(domain->driver, uuid);
         anchor_away_end(domain->driver, uuid);
-    } else {
-        priority_end(&process);
     }
-    if (!qmp)
-        return;
-    end_migration(qmp, domain->name);
-    // Also where it never began: its guest was watched for it.
-    monitor_tell_translations(qmp, FALSE);
-    move_nics_stay(domain);
-    domain_lock(domain);
-    let_run(domain);
-    domain_unlock(domain);
-    for (char **target = targets; *target; target++)
-        remove_mirror(qmp, *target);
+    if (qmp)
+        call_back(domain, qmp, targets);
+    if (!ended)
+        priority_end(&process);
 }

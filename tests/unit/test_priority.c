@@ -66,11 +66,11 @@ set_up(void **state)
     if (emulator.process.pid == 0)
         be_emulator(ends[1]);
     emulator.process.start_time = emulator_start_time(emulator.process.pid);
+    close(ends[1]);
     for (int i = 0; i < N_THREADS; i++)
         if (read(ends[0], &emulator.threads[i], sizeof(pid_t)) != sizeof(pid_t))
             return -1;
     close(ends[0]);
-    close(ends[1]);
     *state = &emulator;
     return 0;
 }
@@ -109,13 +109,12 @@ assert_usual(const Emulator *emulator)
     assert_group(emulator->process.pid, 0);
 }
 
-// Without CAP_SYS_NICE, or started with a nice value that the emulator's is not told from, there is nothing
-// to try.
+// Without CAP_SYS_NICE, or started with a priority of its own, there is nothing to try.
 static void
 need_privilege(const Emulator *emulator)
 {
     const struct sched_param param = {.sched_priority = 1}, none = {0};
-    if (getpriority(PRIO_PROCESS, 0) != 0 ||
+    if (getpriority(PRIO_PROCESS, 0) != 0 || sched_getscheduler(0) != SCHED_OTHER ||
         sched_setscheduler(emulator->threads[WORKER], SCHED_RR, &param) < 0)
         skip();
     assert_int_equal(sched_setscheduler(emulator->threads[WORKER], SCHED_OTHER, &none), 0);
@@ -132,8 +131,17 @@ the_guest_precedes_what_copies_it(void **state)
     assert_thread(emulator->threads[OTHER_VCPU], SCHED_OTHER | SCHED_RESET_ON_FORK, -5);
     assert_thread(emulator->threads[WORKER], SCHED_OTHER, 0);
     assert_thread(emulator->process.pid, SCHED_OTHER, 0);
-    assert_group(emulator->process.pid, -5);
+    assert_group(emulator->process.pid, -6);
     priority_end(&emulator->process);
+    assert_usual(emulator);
+}
+
+static void
+wait_for_end(const Emulator *emulator)
+{
+    const gint64 last = g_get_monotonic_time() + 20 * G_USEC_PER_SEC;
+    while (sched_getscheduler(emulator->process.pid) != SCHED_OTHER && g_get_monotonic_time() < last)
+        g_usleep(1000);
     assert_usual(emulator);
 }
 
@@ -148,8 +156,7 @@ the_guest_precedes_all_when_it_arrives(void **state)
     gint64 took = G_MAXINT64;
     need_privilege(emulator);
     for (int tries = 0; tries < 100 && took >= PRIORITY_ARRIVING_MS * 1000 / 2; tries++) {
-        priority_drain();
-        assert_usual(emulator);
+        wait_for_end(emulator);
         const gint64 began = g_get_monotonic_time();
         priority_arrive(&emulator->process);
         for (int i = 0; i < N_THREADS; i++)
@@ -159,8 +166,7 @@ the_guest_precedes_all_when_it_arrives(void **state)
     }
     assert_memory_equal(seen, expected, sizeof(seen));
     assert_int_equal(seen_of_main, real_time);
-    priority_drain();
-    assert_usual(emulator);
+    wait_for_end(emulator);
 }
 
 static void
@@ -175,37 +181,55 @@ an_arrival_is_ended_by_another_daemon(void **state)
 }
 
 static void
-what_an_administrator_set_is_kept(void **state)
+move(const Emulator *emulator)
+{
+    priority_copy(&emulator->process);
+    priority_end(&emulator->process);
+    priority_arrive(&emulator->process);
+    priority_end(&emulator->process);
+}
+
+static void
+what_an_administrator_gave_a_thread_is_kept(void **state)
 {
     const Emulator *emulator = *state;
     const struct sched_param param = {.sched_priority = 5};
     need_privilege(emulator);
     assert_int_equal(sched_setscheduler(emulator->threads[VCPU], SCHED_RR, &param), 0);
     assert_int_equal(setpriority(PRIO_PROCESS, (id_t) emulator->threads[OTHER_VCPU], -5), 0);
-    int grouped;
-    if (scheduling_get_group_nice(emulator->process.pid, &grouped))
-        assert_true(scheduling_set_group_nice(emulator->process.pid, -5));
     priority_copy(&emulator->process);
-    priority_arrive(&emulator->process);
-    priority_drain();
-    priority_end(&emulator->process);
+    assert_group(emulator->process.pid, 0); // there is no vCPU to precede what copies it
+    move(emulator);
     assert_thread(emulator->threads[VCPU], SCHED_RR, 0);
     assert_thread(emulator->threads[OTHER_VCPU], SCHED_OTHER, -5);
     assert_thread(emulator->process.pid, SCHED_OTHER, 0);
+    assert_group(emulator->process.pid, 0);
+}
+
+static void
+what_an_administrator_gave_the_group_is_kept(void **state)
+{
+    const Emulator *emulator = *state;
+    int nice;
+    need_privilege(emulator);
+    if (!scheduling_get_group_nice(emulator->process.pid, &nice))
+        skip();
+    assert_true(scheduling_set_group_nice(emulator->process.pid, -5));
+    move(emulator);
     assert_group(emulator->process.pid, -5);
+    assert_true(scheduling_set_group_nice(emulator->process.pid, 0));
+    assert_usual(emulator);
 }
 
 static void
 who_has_gone_is_nothing(void **state)
 {
     const Emulator *emulator = *state;
+    const int nice = getpriority(PRIO_PROCESS, 0), policy = sched_getscheduler(0);
     kill(emulator->process.pid, SIGKILL);
     waitpid(emulator->process.pid, NULL, 0);
-    priority_copy(&emulator->process);
-    priority_arrive(&emulator->process);
-    priority_end(&emulator->process);
-    priority_drain();
-    assert_thread(0, SCHED_OTHER, 0);
+    move(emulator);
+    assert_thread(0, policy, nice);
     assert_int_equal(set_up(state), 0);
 }
 
@@ -220,7 +244,19 @@ another_process_is_left_alone(void **state)
     priority_copy(&before);
     priority_arrive(&before);
     assert_usual(emulator);
+}
+
+// The last test: no arrival has a priority after it.
+static void
+a_daemon_that_ends_waits_for_arrivals(void **state)
+{
+    const Emulator *emulator = *state;
+    need_privilege(emulator);
+    priority_arrive(&emulator->process);
     priority_drain();
+    assert_usual(emulator);
+    priority_arrive(&emulator->process);
+    assert_usual(emulator);
 }
 
 int
@@ -230,9 +266,11 @@ main(void)
         cmocka_unit_test_setup_teardown(the_guest_precedes_what_copies_it, set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_guest_precedes_all_when_it_arrives, set_up, tear_down),
         cmocka_unit_test_setup_teardown(an_arrival_is_ended_by_another_daemon, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(what_an_administrator_set_is_kept, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_an_administrator_gave_a_thread_is_kept, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_an_administrator_gave_the_group_is_kept, set_up, tear_down),
         cmocka_unit_test_setup_teardown(who_has_gone_is_nothing, set_up, tear_down),
         cmocka_unit_test_setup_teardown(another_process_is_left_alone, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_daemon_that_ends_waits_for_arrivals, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
