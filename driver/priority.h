@@ -6,8 +6,8 @@
 // 15 % of one. And when it has arrived, what has waited for it has to be worked through at once, and a share
 // of a processor is too little for that.
 //
-// Threads that somebody else has given a priority keep it. All needs CAP_SYS_NICE; without it nothing
-// changes, which is logged.
+// Threads that somebody else has given a priority keep it: a policy, or another nice value than the main
+// thread's. All needs CAP_SYS_NICE; without it priorities stay as they are, which is logged.
 #pragma once
 
 #include "emulator/launch.h"

@@ -38,9 +38,12 @@ serve_peer(Driver *driver, Channel *channel)
         conversation_hold(incoming, channel);
     else if (hello->kind == PEER_NIC)
         move_nics_receive(incoming, hello->name, channel);
-    else
+    else {
+        if (hello->kind == PEER_RAM)
+            incoming_begin_writeback(incoming);
         incoming_relay(incoming, hello->name ? hello->name : "ram",
                        hello->kind == PEER_RAM ? "ram.sock" : "nbd.sock", channel);
+    }
 }
 
 static gpointer

@@ -147,7 +147,20 @@ wait_loaded(Incoming *incoming, Qmp *qmp, QmpWaiter *waiter, GError **error)
     }
 }
 
-// From "disks-done" to READY sent.
+static gboolean
+await_disks(Incoming *incoming, Channel *control, GError **error)
+{
+    g_autoptr(json_t) message = expect(incoming, control, "disks-done", "abort", error);
+    incoming_end_writeback(incoming);
+    if (!message)
+        return FALSE;
+    if (g_str_equal(message_type(message), "disks-done"))
+        return TRUE;
+    incoming_refuse(incoming, "the source gave the move up", FALSE, NULL);
+    return FALSE;
+}
+
+// Until READY is sent.
 static gboolean
 load(Incoming *incoming, Channel *control, GError **error)
 {
@@ -158,15 +171,9 @@ load(Incoming *incoming, Channel *control, GError **error)
     if (!qmp)
         return FALSE;
     g_autoptr(QmpWaiter) waiter = qmp_waiter_new(qmp, events);
-    if (!fault_point("dst-prepared", error) || !say(control, "prepared", NULL))
+    if (!fault_point("dst-prepared", error) || !say(control, "prepared", NULL) ||
+        !await_disks(incoming, control, error))
         return FALSE;
-    g_autoptr(json_t) message = expect(incoming, control, "disks-done", "abort", error);
-    if (!message)
-        return FALSE;
-    if (g_str_equal(message_type(message), "abort")) {
-        incoming_refuse(incoming, "the source gave the move up", FALSE, NULL);
-        return FALSE;
-    }
     if (!remove_exports(incoming, qmp, error) || !wait_loaded(incoming, qmp, waiter, error) ||
         !fault_point("dst-loaded", error))
         return FALSE;

@@ -64,8 +64,8 @@ virtual_size_of(json_t *blocks, const char *alias, guint64 *size)
     return FALSE;
 }
 
-static gboolean
-travels(const DomainDisk *disk)
+gboolean
+disk_travels(const DomainDisk *disk)
 {
     return !disk->readonly && disk->device != DOMAIN_DISK_CDROM;
 }
@@ -77,7 +77,7 @@ describe_all(Driver *driver, const DomainDef *def, gboolean full, json_t *blocks
     for (guint i = 0; i < def->disks->len; i++) {
         const DomainDisk *disk = g_ptr_array_index(def->disks, i);
         guint64 size = 0;
-        if (!travels(disk))
+        if (!disk_travels(disk))
             continue;
         if (disk->image.type != DOMAIN_STORAGE_FILE) {
             quasar_set_error(error, VIR_ERR_CONFIG_UNSUPPORTED,
@@ -130,7 +130,7 @@ disks_agree(const DomainDef *def, const Cookie *cookie, GError **error)
     guint travelling = 0;
     for (guint i = 0; i < def->disks->len; i++) {
         const DomainDisk *disk = g_ptr_array_index(def->disks, i);
-        if (!travels(disk))
+        if (!disk_travels(disk))
             continue;
         travelling++;
         const CookieDisk *said = find_in_cookie(cookie, disk->target);
@@ -227,7 +227,7 @@ disks_check_read_only(const DomainDef *def, GError **error)
 {
     for (guint i = 0; i < def->disks->len; i++) {
         const DomainDisk *disk = g_ptr_array_index(def->disks, i);
-        if (travels(disk) || !disk->image.path)
+        if (disk_travels(disk) || !disk->image.path)
             continue;
         if (g_file_test(disk->image.path, G_FILE_TEST_EXISTS))
             continue;

@@ -5,6 +5,9 @@
 #include "driver/domain.h"
 #include "driver/migration/cookie.h"
 
+// Whether a disk moves with its guest: it can be written.
+gboolean disk_travels(const DomainDisk *disk);
+
 // Source: describes every writable disk of the running guest into cookie->disks. Called without the domain's
 // lock (reads images, may take as long as hashing the backing files the first time). `full`: with all that
 // their backing files hold, also where the destination has those.

@@ -40,6 +40,7 @@ incoming_unref(Incoming *incoming)
 {
     if (!g_atomic_int_dec_and_test(&incoming->references))
         return;
+    writeback_end(incoming->writeback);
     g_ptr_array_unref(incoming->relays);
     handoff_free(incoming->handoff);
     cookie_free(incoming->source);
@@ -178,6 +179,23 @@ incoming_relay(Incoming *incoming, const char *name, const char *socket, Channel
     g_mutex_unlock(&incoming->lock);
 }
 
+void
+incoming_begin_writeback(Incoming *incoming)
+{
+    g_mutex_lock(&incoming->lock);
+    if (incoming->domain && incoming->state == INCOMING_RUNNING && !incoming->writeback)
+        incoming->writeback = writeback_begin(incoming->domain);
+    g_mutex_unlock(&incoming->lock);
+}
+
+void
+incoming_end_writeback(Incoming *incoming)
+{
+    g_mutex_lock(&incoming->lock);
+    g_clear_pointer(&incoming->writeback, writeback_end);
+    g_mutex_unlock(&incoming->lock);
+}
+
 // What stands behind the record.
 typedef enum {
     HELD,   // an emulator with the whole guest
@@ -234,6 +252,7 @@ remove_images(Handoff *handoff)
 static void
 discard(Incoming *incoming)
 {
+    incoming_end_writeback(incoming);
     if (incoming->domain) {
         // At once: it has nothing to save, and may be what does not answer.
         domain_lock(incoming->domain);

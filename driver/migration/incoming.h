@@ -8,6 +8,7 @@
 #include "driver/migration/cookie.h"
 #include "driver/migration/handoff.h"
 #include "driver/migration/relay.h"
+#include "driver/migration/writeback.h"
 
 typedef struct RpcSession RpcSession;
 
@@ -37,9 +38,10 @@ typedef struct Incoming {
     GMutex lock;
     GCond changed;
     IncomingState state;
-    Handoff *handoff;  // NULL: closed
-    GPtrArray *relays; // Relay*
-    gboolean talking;  // a conversation is under way
+    Handoff *handoff;     // NULL: closed
+    GPtrArray *relays;    // Relay*
+    Writeback *writeback; // of what the mirrors write here; NULL: not now
+    gboolean talking;     // a conversation is under way
     gboolean ready_sent;
     gboolean discarding;    // refused, and what was made here is not removed yet: another thread is at it
     gboolean crashed;       // it arrived without an emulator that held it
@@ -69,6 +71,11 @@ Incoming *incoming_by_uuid(const char *uuid);
 
 // Joins a RAM or disk connection to the emulator's socket of this name. Takes the channel.
 void incoming_relay(Incoming *incoming, const char *name, const char *socket, Channel *channel);
+
+// Whether what the mirrors write here is flushed in the background: from when the memory comes until the
+// source has stopped the guest and sent its last sectors.
+void incoming_begin_writeback(Incoming *incoming);
+void incoming_end_writeback(Incoming *incoming);
 
 // A vote against the move: persists "refused", kills the emulator, removes what was created. With
 // `if_unclaimed` only while the source has not connected. FALSE, with VIR_ERR_OPERATION_INVALID, when the

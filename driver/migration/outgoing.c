@@ -178,7 +178,9 @@ stage_memory(Outgoing *out, GError **error)
         return FALSE;
     g_autofree char *uri = g_strconcat("unix:", path, NULL);
     outgoing_hold_early(out);
-    if (!out->options->live && !monitor_stop(out->qmp, error))
+    if (out->options->live)
+        out->writeback = writeback_begin(out->domain);
+    else if (!monitor_stop(out->qmp, error))
         return FALSE;
     out->memory_us = g_get_monotonic_time();
     gint64 deadline = out->memory_us + MIRROR_LIMIT_US;
@@ -386,6 +388,7 @@ outgoing_run(Driver *driver, Domain *domain, const OutgoingOptions *options, Out
     domain_unlock(domain);
     leave_move(number);
     g_clear_pointer(&out.nics, move_nics_free);
+    g_clear_pointer(&out.writeback, writeback_end);
     if (ok)
         end->figures = outgoing_figures(&out);
     return ok;

@@ -5,6 +5,7 @@
 
 #include "driver/migration/nics.h"
 #include "driver/migration/outgoing.h"
+#include "driver/migration/writeback.h"
 #include "emulator/launch.h"
 #include "emulator/monitor.h"
 
@@ -20,13 +21,14 @@ typedef struct {
     EmulatorProcess process; // the emulator here
     char *run_dir;           // the guest's
     OutgoingEnd *end;
-    GPtrArray *relays;  // Relay*; disks, then RAM
-    GPtrArray *mirrors; // char*: jobs
-    MoveNics *nics;     // NULL: not connected yet
-    gint call;          // atomic: Call
-    gboolean sent;      // QEMU has said completed, and stands in postmigrate
-    gboolean held;      // frames to the guest wait
-    gboolean at_switch; // QEMU has come to pre-switchover without our stopping the guest
+    GPtrArray *relays;    // Relay*; disks, then RAM
+    GPtrArray *mirrors;   // char*: jobs
+    MoveNics *nics;       // NULL: not connected yet
+    Writeback *writeback; // of the disks here; NULL: not now
+    gint call;            // atomic: Call
+    gboolean sent;        // QEMU has said completed, and stands in postmigrate
+    gboolean held;        // frames to the guest wait
+    gboolean at_switch;   // QEMU has come to pre-switchover without our stopping the guest
     gboolean ready_heard;
     gboolean tells;         // the destination is told what the guest runs, and translates it
     gboolean question_open; // whether it has caught up with that

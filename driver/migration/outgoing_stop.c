@@ -175,6 +175,7 @@ outgoing_stop_guest(Outgoing *out, gint64 deadline, GError **error)
 {
     if (!wait_nearly_there(out, deadline, error))
         return FALSE;
+    g_clear_pointer(&out->writeback, writeback_end);
     if (out->bandwidth && !out->at_switch)
         outgoing_set_bandwidth(out, 0, NULL);
     hold_nics(out);

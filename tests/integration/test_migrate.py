@@ -198,6 +198,40 @@ def test_guest_that_arrives_precedes_all(world, usual):
     world.assert_runs(world.source)
 
 
+def writing_back(world, host):
+    """Threads of the daemon, and its descriptors of the image."""
+    pid, = world.lab.processes(host, 'virtquasard')
+    threads, images = 0, 0
+    for tid in os.listdir('/proc/%d/task' % pid):
+        with contextlib.suppress(FileNotFoundError), open('/proc/%d/task/%s/comm' % (pid, tid)) as file:
+            threads += file.read() == 'writeback\n'
+    for number in os.listdir('/proc/%d/fd' % pid):
+        with contextlib.suppress(FileNotFoundError):
+            images += os.readlink('/proc/%d/fd/%s' % (pid, number)).count('/web.qcow2')
+    return threads, images
+
+
+@pytest.mark.parametrize('end', ['arrival', 'abort'])
+def test_disks_are_flushed_while_the_guest_runs(world, end):
+    world.wait_booted()
+    world.hold(world.source, 'src-ram')
+    client = world.migrate()
+    try:
+        world.wait_held(world.source, 'src-ram', client)
+        for host in world.route:
+            lab_library.wait_for('the flushing on ' + host, lambda host=host: writing_back(world, host) == (1, 1))
+        if end == 'abort':
+            assert world.lab.virsh(world.source, 'domjobabort', 'web').returncode == 0
+    finally:
+        world.let_go(world.source)
+    errors = world.hear_end(client, 60)
+    assert (client.returncode == 0) == (end == 'arrival'), errors
+    world.wait_settled(20)
+    for host in world.route:
+        lab_library.wait_for('the end of flushing on ' + host, lambda host=host: writing_back(world, host) == (0, 0))
+    world.assert_runs(world.destination if end == 'arrival' else world.source)
+
+
 def test_abort_comes_too_late(world):
     world.wait_booted()
     world.hold(world.source, 'src-released')

@@ -153,6 +153,7 @@ the_guest_precedes_all_when_it_arrives(void **state)
     const int real_time = SCHED_RR | SCHED_RESET_ON_FORK;
     const int expected[N_THREADS] = {real_time, real_time, SCHED_OTHER};
     int seen[N_THREADS], seen_of_main = -1;
+    struct sched_param of_vcpu = {0}, of_main = {0};
     gint64 took = G_MAXINT64;
     need_privilege(emulator);
     for (int tries = 0; tries < 100 && took >= PRIORITY_ARRIVING_MS * 1000 / 2; tries++) {
@@ -162,10 +163,14 @@ the_guest_precedes_all_when_it_arrives(void **state)
         for (int i = 0; i < N_THREADS; i++)
             seen[i] = sched_getscheduler(emulator->threads[i]);
         seen_of_main = sched_getscheduler(emulator->process.pid);
+        sched_getparam(emulator->threads[VCPU], &of_vcpu);
+        sched_getparam(emulator->process.pid, &of_main);
         took = g_get_monotonic_time() - began;
     }
     assert_memory_equal(seen, expected, sizeof(seen));
     assert_int_equal(seen_of_main, real_time);
+    // A busy vCPU does not keep it from interrupting the guest.
+    assert_true(of_main.sched_priority > of_vcpu.sched_priority);
     wait_for_end(emulator);
 }
 
