@@ -183,7 +183,8 @@ void
 incoming_begin_writeback(Incoming *incoming)
 {
     g_mutex_lock(&incoming->lock);
-    if (incoming->domain && incoming->state == INCOMING_RUNNING && !incoming->writeback)
+    if (incoming->domain && incoming->state == INCOMING_RUNNING && !incoming->writeback &&
+        !incoming->disks_done)
         incoming->writeback = writeback_begin(incoming->domain);
     g_mutex_unlock(&incoming->lock);
 }
@@ -192,6 +193,7 @@ void
 incoming_end_writeback(Incoming *incoming)
 {
     g_mutex_lock(&incoming->lock);
+    incoming->disks_done = TRUE;
     g_clear_pointer(&incoming->writeback, writeback_end);
     g_mutex_unlock(&incoming->lock);
 }

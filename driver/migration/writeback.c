@@ -9,10 +9,11 @@
 
 #include "driver/migration/disks.h"
 
-// What is written at once: a thread in the midst of that cannot be ended, nor can its process. Many pieces of
-// an image that is clean take their time, too.
-#define PIECE  (16 << 20)
-#define PIECES 1024
+// What is written at once: a thread in the midst of that cannot be ended, nor can its process.
+#define PIECE (64 << 20)
+// A flush has no pieces. So it comes when they have last taken no longer, as little is left to it then; or no
+// longer get to less.
+#define PASS_US (100 * G_TIME_SPAN_MILLISECOND)
 
 // Belongs to whoever began it and to its thread.
 struct Writeback {
@@ -50,29 +51,48 @@ rest(Writeback *writeback, gint64 until_us)
     g_mutex_unlock(&writeback->lock);
 }
 
-// FALSE: ended, or errno says why it cannot be done.
+// Both: FALSE: ended, or errno says why it cannot be done.
 static gboolean
-flush(Writeback *writeback, int fd)
+write_pieces(Writeback *writeback, int fd)
 {
     struct stat facts;
     if (fstat(fd, &facts) < 0)
         return FALSE;
-    const off_t piece = MAX(PIECE, facts.st_size / PIECES);
-    for (off_t offset = 0; offset < facts.st_size; offset += piece)
-        if (has_ended(writeback) || sync_file_range(fd, offset, piece,
+    for (off_t offset = 0; offset < facts.st_size; offset += PIECE)
+        if (has_ended(writeback) || sync_file_range(fd, offset, PIECE,
                                                     SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
                                                         SYNC_FILE_RANGE_WAIT_AFTER) < 0)
             return FALSE;
-    return !has_ended(writeback) && fdatasync(fd) == 0;
+    return TRUE;
 }
 
 static gboolean
-flush_all(Writeback *writeback, const GArray *images)
+flush(Writeback *writeback, int fd)
 {
-    for (guint i = 0; i < images->len; i++)
-        if (!flush(writeback, g_array_index(images, int, i)))
+    gint64 took = G_MAXINT64, before;
+    do {
+        const gint64 began = g_get_monotonic_time();
+        if (!write_pieces(writeback, fd))
             return FALSE;
-    return TRUE;
+        before = took;
+        took = g_get_monotonic_time() - began;
+    } while (took > PASS_US && took < before / 2);
+    return !has_ended(writeback) && fdatasync(fd) == 0;
+}
+
+// An image with which that does not work is left out from then on.
+static gboolean
+flush_all(Writeback *writeback, GArray *images)
+{
+    for (guint i = images->len; i-- > 0 && !has_ended(writeback);) {
+        const int fd = g_array_index(images, int, i);
+        if (flush(writeback, fd) || has_ended(writeback))
+            continue;
+        g_message("an image of a guest that moves cannot be flushed: %s", g_strerror(errno));
+        close(fd);
+        g_array_remove_index_fast(images, i);
+    }
+    return images->len > 0 && !has_ended(writeback);
 }
 
 static GArray *
@@ -101,14 +121,11 @@ run(gpointer data)
     Writeback *writeback = data;
     GArray *images = open_all(writeback->paths);
     gint64 began = g_get_monotonic_time();
-    while (images->len > 0 && flush_all(writeback, images)) {
+    while (flush_all(writeback, images)) {
         const gint64 now = g_get_monotonic_time();
         rest(writeback, now + MAX(now - began, WRITEBACK_REST_MS * G_TIME_SPAN_MILLISECOND));
         began = g_get_monotonic_time();
     }
-    const int problem = errno;
-    if (images->len > 0 && !has_ended(writeback))
-        g_message("an image of a guest that moves cannot be flushed: %s", g_strerror(problem));
     close_all(images);
     g_atomic_rc_box_release_full(writeback, clear);
     return NULL;

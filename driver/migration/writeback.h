@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// What a guest has written to its disks goes from a host's page cache to the images before the guest is
-// stopped.
+// What a guest has written to its disks goes from a host's page cache to the images while the guest still
+// runs.
 //
 // QEMU flushes each disk when it stops a guest; and at the destination, where the mirror has written all of
-// it, when the mirror ends and when the guest has been loaded. A guest may go without a flush for long, and
-// nobody hears it until all that has been written then. So while its memory is copied, either host flushes
-// its images over and over, and little is left for the pause.
+// it, when the mirror is ready, when it ends and when the guest has been loaded. A guest may go without a
+// flush for long, and nobody hears it until all that has been written then. So while its memory is copied,
+// either host flushes its images over and over, and little is left for the pause: what a host cannot write in
+// that time.
 #pragma once
 
 #include "driver/domain.h"
@@ -15,11 +16,11 @@ typedef struct Writeback Writeback;
 // The rest between two flushes; longer where a flush takes longer, so that the disk is free half of the time.
 #define WRITEBACK_REST_MS 100
 
-// Begins with the images that travel, but for those of cache='unsafe', which QEMU does not flush either. What
-// cannot be opened or written is left to QEMU. Called without the domain's lock. NULL: there is nothing to
-// do.
+// Begins with the images that travel, but for those of cache='unsafe', which QEMU does not flush either. An
+// image that cannot be opened or written is left to QEMU. Called without the domain's lock. NULL: there is
+// nothing to do.
 Writeback *writeback_begin(Domain *domain);
 
-// Does not wait: what is under way is some MiB, of an image that may have another name by then, or none.
-// NULL: nothing.
+// No flush begins from now on. Does not wait for what is under way: mostly one piece (writeback.c) of an
+// image, which may have another name by then, or none. NULL: nothing.
 void writeback_end(Writeback *writeback);

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// Images of a guest that moves are flushed until it stops, and nobody waits for that.
+// Images of a guest that moves are flushed in pieces, over and over, and nobody waits for the end of that.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -26,39 +28,61 @@ static struct stat images[N_IMAGES];
 static GMutex lock;
 static GCond changed;
 static int flushes[N_IMAGES];
-static gboolean disk_stands;
+static int pieces[N_IMAGES];
+static int *disk_stands;      // at which of these counts
+static int broken = N_IMAGES; // which image cannot be written
+
+static int
+count(int fd, int *counts)
+{
+    struct stat facts;
+    int found = N_IMAGES;
+    assert_int_equal(fstat(fd, &facts), 0);
+    g_mutex_lock(&lock);
+    for (int i = 0; i < N_IMAGES; i++)
+        if (facts.st_ino == images[i].st_ino)
+            counts[found = i]++;
+    g_cond_broadcast(&changed);
+    while (disk_stands == counts)
+        g_cond_wait(&changed, &lock);
+    g_mutex_unlock(&lock);
+    if (found != broken)
+        return 0;
+    errno = EIO;
+    return -1;
+}
 
 // In the place of the C library's.
 int
 fdatasync(int fd)
 {
-    struct stat facts;
-    assert_int_equal(fstat(fd, &facts), 0);
-    g_mutex_lock(&lock);
-    for (int i = 0; i < N_IMAGES; i++)
-        flushes[i] += facts.st_ino == images[i].st_ino;
-    g_cond_broadcast(&changed);
-    while (disk_stands)
-        g_cond_wait(&changed, &lock);
-    g_mutex_unlock(&lock);
+    return count(fd, flushes);
+}
+
+int
+sync_file_range(int fd, off64_t offset, off64_t n, unsigned int flags)
+{
+    assert_true(offset >= 0 && n > 0);
+    assert_int_equal(flags, SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
+    count(fd, pieces);
     return 0;
 }
 
 static void
-wait_flushes(int image, int n)
+wait_count(const int *counted, int n)
 {
     const gint64 until = g_get_monotonic_time() + WAIT_US;
     g_mutex_lock(&lock);
-    while (flushes[image] < n)
+    while (*counted < n)
         assert_true(g_cond_wait_until(&changed, &lock, until));
     g_mutex_unlock(&lock);
 }
 
 static void
-set_disk_stands(gboolean stands)
+set_disk_stands(int *counts)
 {
     g_mutex_lock(&lock);
-    disk_stands = stands;
+    disk_stands = counts;
     g_cond_broadcast(&changed);
     g_mutex_unlock(&lock);
 }
@@ -123,8 +147,8 @@ test_flushes_what_qemu_flushes(void **state)
     (void) state;
     g_autoptr(Domain) domain = make_guest();
     Writeback *writeback = writeback_begin(domain);
-    wait_flushes(PLAIN, 3);
-    wait_flushes(NO_CACHE, 2);
+    wait_count(&flushes[PLAIN], 3);
+    wait_count(&flushes[NO_CACHE], 2);
     writeback_end(writeback);
     wait_closed();
     assert_int_equal(flushes[READ_ONLY], 0);
@@ -136,15 +160,46 @@ test_end_does_not_wait(void **state)
 {
     (void) state;
     g_autoptr(Domain) domain = make_guest();
-    set_disk_stands(TRUE);
+    set_disk_stands(flushes);
     Writeback *writeback = writeback_begin(domain);
-    wait_flushes(PLAIN, 1);
+    wait_count(&flushes[NO_CACHE], 1); // the last one is the first to be flushed
     writeback_end(writeback);
     assert_true(count_open() > 0);
-    set_disk_stands(FALSE);
+    set_disk_stands(NULL);
     wait_closed();
-    assert_int_equal(flushes[PLAIN], 1);
+    assert_int_equal(flushes[NO_CACHE], 1);
+    assert_int_equal(flushes[PLAIN], 0);
+}
+
+static void
+test_end_comes_between_pieces(void **state)
+{
+    (void) state;
+    g_autoptr(Domain) domain = make_guest();
+    g_autofree char *path = g_build_filename(directory, names[NO_CACHE], NULL);
+    assert_int_equal(truncate(path, 1 << 30), 0);
+    set_disk_stands(pieces);
+    Writeback *writeback = writeback_begin(domain);
+    wait_count(&pieces[NO_CACHE], 1);
+    writeback_end(writeback);
+    set_disk_stands(NULL);
+    wait_closed();
+    assert_int_equal(pieces[NO_CACHE], 1);
     assert_int_equal(flushes[NO_CACHE], 0);
+}
+
+static void
+test_image_that_cannot_be_written(void **state)
+{
+    (void) state;
+    g_autoptr(Domain) domain = make_guest();
+    broken = NO_CACHE;
+    Writeback *writeback = writeback_begin(domain);
+    wait_count(&flushes[PLAIN], 2);
+    writeback_end(writeback);
+    wait_closed();
+    broken = N_IMAGES;
+    assert_int_equal(flushes[NO_CACHE], 1);
 }
 
 static void
@@ -163,6 +218,7 @@ set_up(void **state)
     (void) state;
     directory = test_directory_new();
     memset(flushes, 0, sizeof flushes);
+    memset(pieces, 0, sizeof pieces);
     for (int i = 0; i < N_IMAGES; i++) {
         g_autofree char *path = g_build_filename(directory, names[i], NULL);
         if (!g_file_set_contents(path, names[i], -1, NULL) || stat(path, &images[i]) < 0)
@@ -185,6 +241,8 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_flushes_what_qemu_flushes, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_end_does_not_wait, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_end_comes_between_pieces, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_image_that_cannot_be_written, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_guest_that_has_ended, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
