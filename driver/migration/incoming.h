@@ -41,7 +41,7 @@ typedef struct Incoming {
     Handoff *handoff;     // NULL: closed
     GPtrArray *relays;    // Relay*
     Writeback *writeback; // of what the mirrors write here; NULL: not now
-    gboolean disks_done;  // they have written all
+    gboolean disks_done;  // no flushing of these begins any more
     gboolean talking;     // a conversation is under way
     gboolean ready_sent;
     gboolean discarding;    // refused, and what was made here is not removed yet: another thread is at it

@@ -14,6 +14,8 @@
 // A flush has no pieces. So it comes when they have last taken no longer, as little is left to it then; or no
 // longer get to less.
 #define PASS_US (100 * G_TIME_SPAN_MILLISECOND)
+// Between two flushes of all; longer where they take longer, so that the disks are free half of the time.
+#define REST_US (100 * G_TIME_SPAN_MILLISECOND)
 
 // Belongs to whoever began it and to its thread.
 struct Writeback {
@@ -123,7 +125,7 @@ run(gpointer data)
     gint64 began = g_get_monotonic_time();
     while (flush_all(writeback, images)) {
         const gint64 now = g_get_monotonic_time();
-        rest(writeback, now + MAX(now - began, WRITEBACK_REST_MS * G_TIME_SPAN_MILLISECOND));
+        rest(writeback, now + MAX(now - began, REST_US));
         began = g_get_monotonic_time();
     }
     close_all(images);

@@ -13,9 +13,6 @@
 
 typedef struct Writeback Writeback;
 
-// The rest between two flushes; longer where a flush takes longer, so that the disk is free half of the time.
-#define WRITEBACK_REST_MS 100
-
 // Begins with the images that travel, but for those of cache='unsafe', which QEMU does not flush either. An
 // image that cannot be opened or written is left to QEMU. Called without the domain's lock. NULL: there is
 // nothing to do.

@@ -37,7 +37,7 @@ count(int fd, int *counts)
 {
     struct stat facts;
     int found = N_IMAGES;
-    assert_int_equal(fstat(fd, &facts), 0);
+    g_assert_cmpint(fstat(fd, &facts), ==, 0);
     g_mutex_lock(&lock);
     for (int i = 0; i < N_IMAGES; i++)
         if (facts.st_ino == images[i].st_ino)
@@ -52,7 +52,7 @@ count(int fd, int *counts)
     return -1;
 }
 
-// In the place of the C library's.
+// In the place of the C library's, and in a thread to which cmocka's assertions must not jump.
 int
 fdatasync(int fd)
 {
@@ -62,8 +62,9 @@ fdatasync(int fd)
 int
 sync_file_range(int fd, off64_t offset, off64_t n, unsigned int flags)
 {
-    assert_true(offset >= 0 && n > 0);
-    assert_int_equal(flags, SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
+    g_assert_true(offset >= 0 && n > 0);
+    g_assert_cmpuint(flags, ==,
+                     SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
     count(fd, pieces);
     return 0;
 }
