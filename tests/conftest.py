@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Fixtures of all tests in the lab: one lab for all, one guest per test that wants it."""
+"""Fixtures of all tests in the lab: one lab for all that a process runs, one guest per test that wants it."""
 import contextlib
 import os
 import shutil
@@ -21,7 +21,9 @@ def lab_up(topology):
     for program in ('ip', 'ethtool', 'nsenter', 'certtool', 'qemu-img', 'busybox'):
         if not shutil.which(program):
             pytest.skip('%s is missing; tools/setup brings it' % program)
-    name = 'lab-test' if topology == 'segment' else 'lab-test-' + topology
+    # Each process of pytest-xdist has labs of its own.
+    worker = os.environ.get('PYTEST_XDIST_WORKER')
+    name = '-'.join(filter(None, ('lab-test', '' if topology == 'segment' else topology, worker)))
     lab = lab_library.Lab(os.path.join(lab_library.cache_dir(), name), topology=topology)
     lab.build = os.environ.get('QUASAR_BUILDDIR', '')
     lab.up(daemons=False)
