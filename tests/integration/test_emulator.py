@@ -115,6 +115,8 @@ def test_code_is_translated_before_the_guest_comes(guest):
     result = guest.virsh('hostA', 'migrate', '--live', 'web', 'quasar+tls://hostB/system', timeout=120)
     assert result.returncode == 0, result.stderr
     with open(guest.path('hostB', 'var/log/libvirt/quasar/web.log'), encoding='utf-8', errors='replace') as file:
-        said = re.findall(r'translated (\d+) blocks of code on \d+ pages before the guest came', file.read())
-    # A Linux that serves a network has run thousands.
-    assert said and int(said[-1]) > 1000
+        said = re.findall(r'translated (\d+) blocks of code on \d+ pages before the guest came, (\d+) across two', file.read())
+    # A Linux that serves a network has run thousands, and instructions across the ends of dozens of its pages.
+    assert said
+    translated, across = map(int, said[-1])
+    assert translated > 1000 and across > 20

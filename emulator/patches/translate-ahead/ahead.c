@@ -6,14 +6,19 @@
  * the block's, and its RAM is a copy of the page as it has come so far. So a translation depends on that copy alone,
  * and is right if the page is the same when the guest begins to run: that is compared then, and what is on other
  * pages is thrown away. The emulator finds the blocks by address and flags, as if the guest had run them here before.
+ *
+ * Some reach into a second page. That is taken to be the next one of the RAM, as it is in a kernel; which page it really is the
+ * emulator compares when it looks for a block.
  */
 #include "qemu/osdep.h"
+#include "qemu/cutils.h"
 #include "qemu/error-report.h"
 #include "qemu/main-loop.h"
 #include "qemu/rcu.h"
 #include "qemu/thread.h"
 #include "cpu.h"
 #include "exec/cpu-common.h"
+#include "exec/cpu_ldst.h"
 #include "exec/ramblock.h"
 #include "exec/ramlist.h"
 #include "hw/core/tcg-cpu-ops.h"
@@ -24,6 +29,7 @@
 
 #define MAX_PAGES 8192          /* copies that are kept */
 #define MAX_BLOCKS (256 * 1024) /* that are queued; more come a last time */
+#define CODE_START 16           /* bytes, of which not all are zero where code is */
 #define ROUND_PART 8            /* a round that finds less than one of so many is not followed by another at once */
 
 /* A page as it was translated. */
@@ -41,15 +47,17 @@ static struct {
     bool enough;       /* no more is to be translated */
     bool over;         /* the guest runs, or has run; then that is `enough`, too */
     bool working;      /* a vCPU's thread has been told to work */
-    bool translating;  /* it is at it: what follows after `next` is its own */
-    GArray *blocks;    /* QuasarBlock */
-    guint next;        /* of `blocks`, that was not translated */
-    guint cursor;      /* where the round through them is */
+    bool translating;  /* it is at it: what follows after `found` is its own */
+    GArray *blocks;    /* QuasarBlock, in the order in which they were told: what runs most comes first */
+    guint kept;        /* those before had to be passed over in this round, as their code had not come */
+    guint cursor;      /* those from here on it has not reached; those between have been translated */
     guint found;       /* in this round */
     GHashTable *pages; /* Page, by itself */
     ArchCPU *model;    /* the copy of the vCPU */
     Page *page;        /* of the block that is being translated */
     target_ulong pc;   /* of the block */
+    CPUTLBEntry *entries[2]; /* of the copy's TLB, that its block has needed */
+    guint n_entries;
 } ahead;
 
 static guint page_hash(gconstpointer page)
@@ -83,32 +91,82 @@ static const uint8_t *bytes_at(ram_addr_t address)
     return ram && ram->used_length - offset >= TARGET_PAGE_SIZE ? ram->host + offset : NULL;
 }
 
-/* The copy that a block is translated from; NULL: its RAM is gone, or there are too many. */
-static Page *page_of(const QuasarBlock *block)
+/* The copy that is translated from in place of a page; NULL: its RAM is gone, or there are too many. */
+static Page *copy_of(ram_addr_t address)
 {
-    Page key = {.address = block->address & TARGET_PAGE_MASK}, *page = g_hash_table_lookup(ahead.pages, &key);
-    const uint8_t *now = bytes_at(key.address);
+    Page key = {.address = address}, *page = g_hash_table_lookup(ahead.pages, &key);
+    const uint8_t *now = bytes_at(address);
 
     if (!page && now && g_hash_table_size(ahead.pages) < MAX_PAGES) {
         page = g_new(Page, 1);
-        page->address = key.address;
+        page->address = address;
         memcpy(page->then, now, sizeof(page->then));
         g_hash_table_add(ahead.pages, page);
     }
     return now ? page : NULL;
 }
 
+/* Of the page behind the block's; NULL also: it has not come. */
+static Page *copy_of_next(void)
+{
+    ram_addr_t address = ahead.page->address + TARGET_PAGE_SIZE;
+    const uint8_t *now = bytes_at(address);
+
+    return now && !buffer_is_zero(now, CODE_START) ? copy_of(address) : NULL;
+}
+
+/* Of the page that an address in the block's code is on. */
+static Page *copy_with(target_ulong address)
+{
+    switch ((address & TARGET_PAGE_MASK) - (ahead.pc & TARGET_PAGE_MASK)) {
+    case 0:
+        return ahead.page;
+    case TARGET_PAGE_SIZE:
+        return copy_of_next();
+    default:
+        return NULL;
+    }
+}
+
 tb_page_addr_t quasar_ahead_page(target_ulong address, void **host)
 {
     target_ulong within = address & ~TARGET_PAGE_MASK;
+    Page *page = copy_with(address);
 
-    if ((address ^ ahead.pc) & TARGET_PAGE_MASK) {
+    if (!page) {
         cpu_loop_exit(CPU(ahead.model));
     }
     if (host) {
-        *host = ahead.page->then + within;
+        *host = page->then + within;
     }
-    return ahead.page->address + within;
+    return page->address + within;
+}
+
+/*
+ * What lies across the end of a page is read by way of the TLB. Any other address is on a third page: whatever the copy's
+ * address space says, the guest's is another.
+ */
+static bool fill_tlb(CPUState *cpu, vaddr address, int size, MMUAccessType access, int mmu_index, bool probe, uintptr_t from)
+{
+    CPUTLBEntry *entry = tlb_entry(cpu->env_ptr, mmu_index, address);
+    bool room = access == MMU_INST_FETCH && ahead.n_entries < ARRAY_SIZE(ahead.entries);
+    Page *page = room ? copy_with(address) : NULL;
+
+    if (!page) {
+        cpu_loop_exit(cpu);
+    }
+    entry->addr_code = address & TARGET_PAGE_MASK;
+    entry->addend = (uintptr_t)page->then - entry->addr_code;
+    ahead.entries[ahead.n_entries++] = entry;
+    return true;
+}
+
+/* The next block's addresses may be another address space's. */
+static void empty_tlb(void)
+{
+    while (ahead.n_entries) {
+        memset(ahead.entries[--ahead.n_entries], -1, sizeof(CPUTLBEntry));
+    }
 }
 
 /* Whether there is room for more. */
@@ -116,7 +174,7 @@ static bool translate(const QuasarBlock *block)
 {
     CPUState *cpu = CPU(ahead.model);
 
-    ahead.page = page_of(block);
+    ahead.page = copy_of(block->address & TARGET_PAGE_MASK);
     ahead.pc = block->pc;
     if (!ahead.page) {
         return true;
@@ -124,9 +182,12 @@ static bool translate(const QuasarBlock *block)
     ahead.model->env.hflags = ahead.model->env.eflags = block->flags;
     cpu->exception_index = -1;
     if (sigsetjmp(cpu->jmp_env, 0) == 0) {
-        tb_gen_code(cpu, block->pc, block->cs_base, block->flags, curr_cflags(cpu));
+        const TranslationBlock *made = tb_gen_code(cpu, block->pc, block->cs_base, block->flags, curr_cflags(cpu));
+
         quasar_ahead_figures.translated++;
+        quasar_ahead_figures.across += tb_page_addr1(made) != -1;
     }
+    empty_tlb();
     /* What it says when it wants all translations flushed; for this vCPU nobody does. */
     return cpu->exception_index != EXCP_INTERRUPT;
 }
@@ -154,19 +215,18 @@ static bool has_come(const QuasarBlock *block)
     return page && page[block->address & ~TARGET_PAGE_MASK];
 }
 
-/* With the lock: the next block whose code is there. Those whose code is not stay behind `next`, for another round. */
+/* With the lock: the next block whose code is there. */
 static bool find_block(QuasarBlock *block)
 {
-    for (; ahead.cursor < ahead.blocks->len; ahead.cursor++) {
-        QuasarBlock *found = &g_array_index(ahead.blocks, QuasarBlock, ahead.cursor);
+    while (ahead.cursor < ahead.blocks->len) {
+        const QuasarBlock *found = &g_array_index(ahead.blocks, QuasarBlock, ahead.cursor++);
 
         if (has_come(found)) {
             *block = *found;
-            *found = g_array_index(ahead.blocks, QuasarBlock, ahead.next++);
-            ahead.cursor++;
             ahead.found++;
             return true;
         }
+        g_array_index(ahead.blocks, QuasarBlock, ahead.kept++) = *found;
     }
     return false;
 }
@@ -174,8 +234,14 @@ static bool find_block(QuasarBlock *block)
 /* With the lock. */
 static void begin_round(void)
 {
-    ahead.cursor = ahead.next;
-    ahead.found = 0;
+    g_array_remove_range(ahead.blocks, ahead.kept, ahead.cursor - ahead.kept);
+    ahead.kept = ahead.cursor = ahead.found = 0;
+}
+
+/* With the lock: how many have not been translated. */
+static guint blocks_left(void)
+{
+    return ahead.kept + ahead.blocks->len - ahead.cursor;
 }
 
 /*
@@ -187,7 +253,7 @@ static bool next_block(QuasarBlock *block)
     RCU_READ_LOCK_GUARD();
     QEMU_LOCK_GUARD(&ahead.lock);
     ahead.working = !ahead.enough && find_block(block);
-    if (!ahead.working && !ahead.enough && ahead.found * ROUND_PART > ahead.blocks->len - ahead.next) {
+    if (!ahead.working && !ahead.enough && ahead.found * ROUND_PART > blocks_left()) {
         begin_round();
         ahead.working = find_block(block);
     }
@@ -216,12 +282,6 @@ static void work(CPUState *cpu, run_on_cpu_data unused)
     qemu_mutex_lock_iothread();
 }
 
-/* An address that is not on the page: whatever the copy's address space says, the guest's is another. */
-static bool leave(CPUState *cpu, vaddr address, int size, MMUAccessType access, int mmu_index, bool probe, uintptr_t from)
-{
-    cpu_loop_exit(cpu);
-}
-
 /* Nothing that is done for the copy may reach the vCPU itself, or devices. */
 static void make_model(void)
 {
@@ -234,7 +294,7 @@ static void make_model(void)
     cpu = CPU(ahead.model);
     class = *cpu->cc;
     ops = *class.tcg_ops;
-    ops.tlb_fill = leave;
+    ops.tlb_fill = fill_tlb;
     class.tcg_ops = &ops;
     cpu->cc = &class;
     cpu->in_exclusive_context = cpu->running = cpu->has_waiter = false;
@@ -249,7 +309,7 @@ static void make_model(void)
 /* With the lock and the BQL. */
 static void begin_work(void)
 {
-    if (!ahead.enough && !ahead.working && ahead.next < ahead.blocks->len) {
+    if (!ahead.enough && !ahead.working && blocks_left()) {
         ahead.working = true;
         begin_round();
         async_run_on_cpu(first_cpu, work, RUN_ON_CPU_NULL);
@@ -266,6 +326,8 @@ void quasar_ahead_add(const GArray *blocks)
         make_model();
     }
     g_array_append_vals(ahead.blocks, blocks->data, blocks->len);
+    /* What was passed over is first again, if its code has come: it runs more than what is told now. */
+    begin_round();
     begin_work();
 }
 
@@ -281,8 +343,8 @@ bool quasar_ahead_works(void)
 
     RCU_READ_LOCK_GUARD();
     QEMU_LOCK_GUARD(&ahead.lock);
-    for (guint i = ahead.next; i < ahead.blocks->len && !more; i++) {
-        more = has_come(&g_array_index(ahead.blocks, QuasarBlock, i));
+    for (guint i = 0; i < ahead.blocks->len && !more; i++) {
+        more = (i < ahead.kept || i >= ahead.cursor) && has_come(&g_array_index(ahead.blocks, QuasarBlock, i));
     }
     if (more) {
         begin_work();
@@ -317,7 +379,7 @@ static void guest_runs(void *opaque, bool running, RunState state)
     RCU_READ_LOCK_GUARD();
     QEMU_LOCK_GUARD(&ahead.lock);
     finish();
-    quasar_ahead_figures.late = ahead.blocks->len - ahead.next;
+    quasar_ahead_figures.late = blocks_left();
     quasar_ahead_figures.pages = g_hash_table_size(ahead.pages);
     g_hash_table_iter_init(&iter, ahead.pages);
     while (g_hash_table_iter_next(&iter, (gpointer *)&page, NULL)) {
@@ -328,13 +390,14 @@ static void guest_runs(void *opaque, bool running, RunState state)
             quasar_ahead_figures.stale_pages++;
         }
     }
-    if (ahead.blocks->len) {
-        info_report("translated %u blocks of code on %u pages before the guest came; %u pages have changed, %u blocks were late",
-                    quasar_ahead_figures.translated, quasar_ahead_figures.pages, quasar_ahead_figures.stale_pages,
-                    quasar_ahead_figures.late);
+    if (ahead.model) {
+        info_report("translated %u blocks of code on %u pages before the guest came, %u across two; %u pages have changed, "
+                    "%u blocks were late", quasar_ahead_figures.translated, quasar_ahead_figures.pages,
+                    quasar_ahead_figures.across, quasar_ahead_figures.stale_pages, quasar_ahead_figures.late);
     }
     g_hash_table_remove_all(ahead.pages);
     g_array_set_size(ahead.blocks, 0);
+    ahead.kept = ahead.cursor = 0;
 }
 
 /* RAM goes away next. */

@@ -39,12 +39,20 @@ static void __attribute__((constructor)) watch_init(void)
     qemu_mutex_init(&watch.lock);
 }
 
-/* Blocks that reach into a second page, or were made for one run only, are left to the destination's guest. */
+/* Whether all of it is on one page, or on one and the next, where the destination looks for the rest. */
+static bool is_in_one_place(const TranslationBlock *block)
+{
+    tb_page_addr_t second = tb_page_addr1(block);
+
+    return second == -1 || second == (tb_page_addr0(block) & TARGET_PAGE_MASK) + TARGET_PAGE_SIZE;
+}
+
+/* Blocks that were made for one run only are left to the destination's guest. */
 static void note(GArray *noted, const CPUState *cpu, const TranslationBlock *block)
 {
     tb_page_addr_t address = tb_page_addr0(block);
 
-    if (tb_cflags(block) == cpu->tcg_cflags && address != -1 && tb_page_addr1(block) == -1) {
+    if (tb_cflags(block) == cpu->tcg_cflags && address != -1 && is_in_one_place(block)) {
         g_array_append_vals(noted, &(QuasarBlock) {
             .pc = tb_pc(block), .cs_base = block->cs_base, .flags = block->flags, .address = address,
             .known = block}, 1);
