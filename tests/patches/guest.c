@@ -10,8 +10,8 @@
 // sector's number in each of its words.
 //
 // Built with READ_CLOCK it does nothing but read the TSC, 10000 times a round. Built with REWRITE_CODE it
-// also calls, in each round, code that it wrote in the last and then writes anew; code that is not what was
-// last written is an error.
+// also calls, in each round, code that it wrote in the last and then writes anew, on one page and across the
+// end of one; code that is not what was last written is an error.
 #include <stdint.h>
 
 #define PAGE       4096u
@@ -245,34 +245,43 @@ change(Processor *p, uint32_t page)
 }
 
 #ifdef REWRITE_CODE
-static uint8_t code[PAGE] __attribute__((aligned(4096)));
+#define ACROSS (PAGE - 3) // what changes of the code there is on the second page
+
+// mov $value, %eax; ret. The upper half of the value is written.
+static uint8_t code[PAGE] __attribute__((aligned(4096))) = {[0] = 0xb8, [5] = 0xc3};
+static uint8_t two_pages[2 * PAGE] __attribute__((aligned(4096))) = {[ACROSS] = 0xb8, [ACROSS + 5] = 0xc3};
 
 static uint32_t
-run_code(void)
+run_code(const uint8_t *begin)
 {
-    uint32_t (*volatile run)(void) = (uint32_t(*)(void))(uintptr_t) code;
+    uint32_t (*volatile run)(void) = (uint32_t(*)(void))(uintptr_t) begin;
     return run();
 }
 
 static void
-write_code(uint32_t value)
+write_code(uint8_t *begin, uint32_t value)
 {
-    volatile uint8_t *byte = code;
-    byte[0] = 0xb8; // mov $value, %eax
-    for (int i = 0; i < 4; i++)
-        byte[1 + i] = (uint8_t) (value >> 8 * i);
-    byte[5] = 0xc3; // ret
+    volatile uint8_t *half = begin + 3;
+    half[0] = (uint8_t) (value >> 16);
+    half[1] = (uint8_t) (value >> 24);
 }
 
 static void
-rewrite_code(Processor *p)
+rewrite_code(Processor *p, uint8_t *begin, uint32_t *last)
 {
-    static uint32_t last;
-    if (last && run_code() != last)
+    if (*last && run_code(begin) != *last)
         p->errors++;
-    write_code(last = p->rounds + 1);
-    if (run_code() != last)
+    write_code(begin, *last = (p->rounds + 1) << 16);
+    if (run_code(begin) != *last)
         p->errors++;
+}
+
+static void
+rewrite_all_code(Processor *p)
+{
+    static uint32_t last, last_across;
+    rewrite_code(p, code, &last);
+    rewrite_code(p, two_pages + ACROSS, &last_across);
 }
 #endif
 
@@ -292,7 +301,7 @@ work(Processor *p)
             check(p, page);
 #ifdef REWRITE_CODE
         if (p == processors)
-            rewrite_code(p);
+            rewrite_all_code(p);
 #endif
         p->rounds++;
         if (p == processors && p->rounds % 4 == 0)

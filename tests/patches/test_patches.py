@@ -119,7 +119,7 @@ class PatchesTest(unittest.TestCase):
         # A port is loaded before most else, and must not be taken for what was told.
         options = ['-device', 'pcie-root-port,id=root1']
         emulator = self.start(BUNDLED, QUASAR_MACHINE, *options)
-        translated = stale = 0
+        translated = across = stale = 0
         for _ in range(5):
             emulator.wait_reports(2)
             before = emulator
@@ -127,9 +127,11 @@ class PatchesTest(unittest.TestCase):
             self.assertFalse(self.ahead(before, 'tell'), 'it is for one move')
             self.assertFalse(self.ahead(emulator, 'translating'), 'the guest has come')
             translated += self.ahead(emulator, 'translated')
+            across += self.ahead(emulator, 'across')
             stale += self.ahead(emulator, 'stale-pages')
         self.assertGreater(translated, 50)
-        # The page that the guest writes code on, unless it was just written.
+        self.assertGreater(across, 0)
+        # The pages that the guest writes code on, unless they were just written.
         self.assertGreater(stale, 0)
 
     def test_nothing_is_translated_ahead_unless_told(self):

@@ -30,6 +30,7 @@
 #define MAX_PAGES 8192          /* copies that are kept */
 #define MAX_BLOCKS (256 * 1024) /* that are queued; more come a last time */
 #define CODE_START 16           /* bytes, of which not all are zero where code is */
+#define INSTRUCTION 15          /* bytes at most; one that may reach into the next page is a block of its own */
 #define ROUND_PART 8            /* a round that finds less than one of so many is not followed by another at once */
 
 /* A page as it was translated. */
@@ -106,15 +107,6 @@ static Page *copy_of(ram_addr_t address)
     return now ? page : NULL;
 }
 
-/* Of the page behind the block's; NULL also: it has not come. */
-static Page *copy_of_next(void)
-{
-    ram_addr_t address = ahead.page->address + TARGET_PAGE_SIZE;
-    const uint8_t *now = bytes_at(address);
-
-    return now && !buffer_is_zero(now, CODE_START) ? copy_of(address) : NULL;
-}
-
 /* Of the page that an address in the block's code is on. */
 static Page *copy_with(target_ulong address)
 {
@@ -122,7 +114,7 @@ static Page *copy_with(target_ulong address)
     case 0:
         return ahead.page;
     case TARGET_PAGE_SIZE:
-        return copy_of_next();
+        return copy_of(ahead.page->address + TARGET_PAGE_SIZE);
     default:
         return NULL;
     }
@@ -207,12 +199,22 @@ static bool others_wait(CPUState *cpu)
     return true;
 }
 
-/* Whether the code is there: RAM that has not come is zero. With RCU's read lock. */
+/* Whether code is at the beginning of a page. */
+static bool begins_with_code(ram_addr_t address)
+{
+    const uint8_t *page = bytes_at(address);
+
+    return page && !buffer_is_zero(page, CODE_START);
+}
+
+/* Whether the code is there, all of it: RAM that has not come is zero. With RCU's read lock. */
 static bool has_come(const QuasarBlock *block)
 {
-    const uint8_t *page = bytes_at(block->address & TARGET_PAGE_MASK);
+    ram_addr_t page = block->address & TARGET_PAGE_MASK, within = block->address & ~TARGET_PAGE_MASK;
+    const uint8_t *bytes = bytes_at(page);
 
-    return page && page[block->address & ~TARGET_PAGE_MASK];
+    return bytes && bytes[within] &&
+           (within <= TARGET_PAGE_SIZE - INSTRUCTION || begins_with_code(page + TARGET_PAGE_SIZE));
 }
 
 /* With the lock: the next block whose code is there. */
@@ -234,7 +236,9 @@ static bool find_block(QuasarBlock *block)
 /* With the lock. */
 static void begin_round(void)
 {
-    g_array_remove_range(ahead.blocks, ahead.kept, ahead.cursor - ahead.kept);
+    if (ahead.cursor > ahead.kept) {
+        g_array_remove_range(ahead.blocks, ahead.kept, ahead.cursor - ahead.kept);
+    }
     ahead.kept = ahead.cursor = ahead.found = 0;
 }
 
@@ -319,15 +323,17 @@ static void begin_work(void)
 void quasar_ahead_add(const GArray *blocks)
 {
     QEMU_LOCK_GUARD(&ahead.lock);
-    if (ahead.enough || ahead.blocks->len > MAX_BLOCKS) {
+    if (ahead.enough) {
         return;
     }
     if (!ahead.model) {
         make_model();
     }
-    g_array_append_vals(ahead.blocks, blocks->data, blocks->len);
     /* What was passed over is first again, if its code has come: it runs more than what is told now. */
     begin_round();
+    if (blocks_left() <= MAX_BLOCKS) {
+        g_array_append_vals(ahead.blocks, blocks->data, blocks->len);
+    }
     begin_work();
 }
 

@@ -249,6 +249,7 @@ static void instance_init(Object *object)
     QuasarAheadFigures *figures = &quasar_ahead_figures;
 
     object_property_add_uint32_ptr(object, "translated", &figures->translated, OBJ_PROP_FLAG_READ);
+    object_property_add_uint32_ptr(object, "across", &figures->across, OBJ_PROP_FLAG_READ);
     object_property_add_uint32_ptr(object, "late", &figures->late, OBJ_PROP_FLAG_READ);
     object_property_add_uint32_ptr(object, "pages", &figures->pages, OBJ_PROP_FLAG_READ);
     object_property_add_uint32_ptr(object, "stale-pages", &figures->stale_pages, OBJ_PROP_FLAG_READ);

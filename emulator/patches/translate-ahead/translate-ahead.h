@@ -41,8 +41,8 @@ extern CPUArchState *quasar_ahead_env;
 typedef struct QuasarAheadFigures {
     uint32_t translated;  /* blocks */
     uint32_t across;      /* of them, that reach into a second page */
-    uint32_t late;        /* blocks that were not reached before the guest ran */
-    uint32_t pages;       /* that blocks were translated of */
+    uint32_t late;        /* blocks that had not been translated when the guest ran */
+    uint32_t pages;       /* that were copied to translate from */
     uint32_t stale_pages; /* of them, that had changed when the guest came */
 } QuasarAheadFigures;
 
@@ -51,7 +51,7 @@ extern QuasarAheadFigures quasar_ahead_figures;
 /* The RAM that an address is in, NULL: none that both hosts have. With RCU's read lock. */
 RAMBlock *quasar_ram_of(ram_addr_t address);
 
-/* In place of get_page_addr_code_hostp(), for that one. Leaves the translation when the page has not come, or is a third one. */
+/* In place of get_page_addr_code_hostp(), for that one. Leaves the translation when there is no copy of the page to be had. */
 tb_page_addr_t quasar_ahead_page(target_ulong address, void **host);
 
 /* Whether a vCPU's thread is at it; what is queued and whose code has come sets it to work. With the BQL. */
