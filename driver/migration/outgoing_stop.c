@@ -12,9 +12,8 @@
 // an idle guest at that very end, and what it reads for a guest that has stopped is lost.
 #define HOLD_AHEAD_US (20 * G_TIME_SPAN_MILLISECOND)
 // How long a guest, once its memory has gone, runs on here for the destination to translate what it runs. It
-// is looked at when a pass begins; the emulator makes pass after pass meanwhile. On a busy host it is worth
-// the wait: what is not translated is done when the guest should answer.
-#define TRANSLATE_LIMIT_US (3 * G_TIME_SPAN_SECOND)
+// is looked at when a pass begins; the emulator makes pass after pass meanwhile.
+#define TRANSLATE_LIMIT_US (1500 * G_TIME_SPAN_MILLISECOND)
 // The pass is looked at again after this part of what seems to be left of it.
 #define LOOK_FRACTION 4
 #define LOOK_LEAST_US (2 * G_TIME_SPAN_MILLISECOND)
