@@ -229,8 +229,8 @@ class World:
     def assert_sound(self):
         """Two whole passes over the memory find each store made before the move; so does one over the disk."""
         rounds, acknowledged = self.rounds(), self.acknowledged()
-        lab_library.wait_for('two more passes over the memory', lambda: self.rounds() >= rounds + 2, 60, self.ASK_S)
-        lab_library.wait_for('a pass over the disk', lambda: self.acknowledged() > acknowledged + 64, 60, self.ASK_S)
+        lab_library.wait_for('two more passes over the memory', lambda: self.rounds() >= rounds + 2, 180, self.ASK_S)
+        lab_library.wait_for('a pass over the disk', lambda: self.acknowledged() > acknowledged + 64, 180, self.ASK_S)
         assert self.lab.guest_get('memory').strip().endswith('errors 0')
         assert self.lab.guest_get('disk').strip().endswith('errors 0')
 
